@@ -1,0 +1,63 @@
+/**
+ * A machine is what moves: for the engine, named streams of bytes at the source and a place for them at the
+ * destination. Files are machines (image/); live guests and fakes come as further ones.
+ */
+
+/** What the destination has to know of a stream before its first byte. */
+export interface StreamInfo {
+  /** A plain name: no `/`, no control characters, at most 255 bytes. */
+  readonly name: string;
+  /** The segmenter's name: `raw`, `qemu` or `bytes`. */
+  readonly format: string;
+  /** Plain bytes, where they are known beforehand. */
+  readonly size?: number;
+  /** Permission bits, for a file. */
+  readonly mode?: number;
+  /** Modification time in milliseconds since 1970, for a file. */
+  readonly mtime?: number;
+}
+
+/** A piece of a stream: bytes, or a hole that nobody had to read. */
+export type Piece = BytePiece | HolePiece;
+
+export interface BytePiece {
+  readonly bytes: Uint8Array;
+  /** Gives the buffer back once it has been segmented; where it is missing, the buffer is dropped. */
+  release?(): void;
+}
+
+export interface HolePiece {
+  /** Length of the hole; > 0. */
+  readonly zeros: number;
+}
+
+/** A machine's stream at the source. */
+export interface StreamSource {
+  readonly info: StreamInfo;
+  /** The bytes in order, to be consumed once; ends early with the signal's reason. */
+  pieces(signal: AbortSignal): AsyncIterable<Piece>;
+  /** SHA-256 of the plain bytes, once all pieces were taken and released. Files have one. */
+  plainDigest?(): Promise<Uint8Array>;
+}
+
+/** Where a stream's bytes go at the destination. Calls don't overlap. */
+export interface StreamSink {
+  /** Takes bytes; resolves when they may change again and the sink can take more. */
+  write(bytes: Uint8Array): Promise<void>;
+  /** Takes `length` zero bytes. */
+  zeros(length: number): Promise<void>;
+  /** All bytes were given and their digest is right: makes them last (synced), not yet visible under the final name. */
+  finish(): Promise<void>;
+  /** SHA-256 of the plain bytes, after `finish`. Files have one. */
+  plainDigest?(): Promise<Uint8Array>;
+  /** Shows the finished stream under its name. Rejects with `exists` where the name was taken meanwhile. */
+  commit(): Promise<void>;
+  /** Leaves nothing behind. Never rejects; does nothing after `commit`. */
+  abort(): Promise<void>;
+}
+
+/** The destination's side: opens a place for each stream that arrives. */
+export interface StreamTarget {
+  /** Rejects with `refused` (a bad name), `exists`, `space` or `input`. */
+  open(info: StreamInfo): Promise<StreamSink>;
+}

@@ -1,0 +1,86 @@
+import { ShrinkerError } from "../errors.ts";
+
+/**
+ * A transport carries bytes between two processes, or into a file. It knows nothing of frames. Every transport runs the
+ * suite of test/transports/compliance.ts.
+ */
+export interface Transport {
+  /** What stands before the colon of its addresses. */
+  readonly scheme: string;
+  /** Whether a broken connection may be dialled again and the session go on. */
+  readonly resumable: boolean;
+  /** Connects. Rejects with a `LinkError`, `ShrinkerError("refused")`, or the signal's reason. */
+  dial(address: Address, options: DialOptions): Promise<Connection>;
+  /** Waits for peers. Rejects as `dial` does. */
+  listen(address: Address, options: ListenOptions): Promise<Listener>;
+}
+
+export interface DialOptions {
+  readonly signal: AbortSignal;
+  /** Allows an unauthenticated connection beyond this machine. */
+  readonly insecure?: boolean;
+  /** Allows an existing target (a bundle) to be replaced. */
+  readonly force?: boolean;
+}
+
+export interface ListenOptions {
+  readonly signal: AbortSignal;
+  readonly insecure?: boolean;
+}
+
+/** One connection: an ordered byte stream each way, or one way where `duplex` is false. */
+export interface Connection {
+  /** The other end, for messages: `tcp://192.0.2.1:4747`. */
+  readonly peer: string;
+  /** False for a recording (`file:`): what is dialled only takes bytes, what is accepted only gives them. */
+  readonly duplex: boolean;
+  /**
+   * The peer's bytes, in pieces of any length, to be consumed once. A piece is the consumer's to keep. Ends when the peer
+   * has ended its direction; throws a `LinkError` when the connection breaks. Bytes that nobody takes are held back from
+   * the peer (bounded buffers).
+   */
+  readonly input: AsyncIterable<Uint8Array>;
+  /**
+   * Sends buffers in order. Resolves when the connection can take more; until then the bytes must not change. Calls
+   * don't overlap. Rejects with a `LinkError` (or `space` for a bundle) once the connection is broken.
+   */
+  write(buffers: readonly Uint8Array[]): Promise<void>;
+  /** Ends this side's direction, after what was written. A bundle is synced and takes its name now. The peer's bytes go on. */
+  end(): Promise<void>;
+  /**
+   * Drops both directions at once; never rejects, may be called at any time and again. What was not ended is undone (a
+   * bundle that was not ended is removed, a child is ended). `input` and pending writes fail with `reason`.
+   */
+  destroy(reason?: Error): Promise<void>;
+}
+
+export interface Listener {
+  /** Where it listens, with the port filled in: `tcp://127.0.0.1:40211`. */
+  readonly address: string;
+  /** The next peer, or undefined once closed (or where there is only one: `file:`, `--stdio`). */
+  accept(): Promise<Connection | undefined>;
+  /** Takes no more peers; connections that were accepted go on. */
+  close(): Promise<void>;
+}
+
+/** `scheme:rest` or `scheme://rest`; the transport reads `rest`. */
+export interface Address {
+  readonly scheme: string;
+  readonly rest: string;
+  /** As the user wrote it. */
+  readonly text: string;
+}
+
+export type TransportRegistry = ReadonlyMap<string, Transport>;
+
+/** Splits an address. Throws `ShrinkerError("usage")` where it has no scheme that `known` has. */
+export function parseAddress(text: string, known: TransportRegistry): Address {
+  const match = /^([a-z][a-z0-9+]*):(.*)$/s.exec(text);
+  const schemes = [...known.keys()].map((scheme) => `${scheme}:`).join(", ");
+  if (!match)
+    throw new ShrinkerError("usage", `Cannot parse "${text}": expected an address that begins with ${schemes}`);
+  const [, scheme, rest] = match as unknown as [string, string, string];
+  if (!known.has(scheme))
+    throw new ShrinkerError("usage", `Unknown scheme "${scheme}:" in "${text}": use one of ${schemes}`);
+  return { scheme, rest: rest.startsWith("//") ? rest.slice(2) : rest, text };
+}
