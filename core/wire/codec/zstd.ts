@@ -1,0 +1,98 @@
+import { constants, createZstdCompress, createZstdDecompress, type ZstdCompress, type ZstdDecompress } from "node:zlib";
+import { IntegrityError, ShrinkerError } from "../../errors.ts";
+import type { ColumnDecoder, ColumnEncoder } from "./codec.ts";
+
+/** From this window on, matches are also looked for with a sparse table over the whole window. */
+const LONG_WINDOW_LOG = 24;
+/** Size of the pieces that the codec gives. */
+const OUTPUT_BYTES = 1 << 17;
+
+export interface ZstdOptions {
+  readonly level: number;
+  /** Binary logarithm of the window: how far back a match may lie. The encoder takes about 1.4 windows of memory, the decoder 1.1. */
+  readonly windowLog: number;
+}
+
+/** One zstd stream (RFC 8878), flushed after each piece, so that the other end can decode it at once. */
+export function zstdEncoder(options: ZstdOptions): ColumnEncoder {
+  let stream: ZstdCompress | undefined;
+  let parts: Uint8Array[] = [];
+  let fail: (error: unknown) => void = () => {};
+  const open = () => {
+    const created = createZstdCompress({
+      chunkSize: OUTPUT_BYTES,
+      params: {
+        [constants.ZSTD_c_compressionLevel]: options.level,
+        [constants.ZSTD_c_windowLog]: options.windowLog,
+        [constants.ZSTD_c_enableLongDistanceMatching]: options.windowLog >= LONG_WINDOW_LOG ? 1 : 0,
+      },
+    });
+    created.on("data", (part: Uint8Array) => parts.push(part));
+    created.on("error", (error) => fail(error));
+    created.on("close", () => fail(new Error("closed")));
+    return created;
+  };
+  return {
+    encode(bytes) {
+      stream ??= open();
+      const { promise, resolve, reject } = Promise.withResolvers<Uint8Array[]>();
+      parts = [];
+      fail = (error) => reject(new ShrinkerError("bug", "The compressor failed", { cause: error }));
+      stream.write(bytes);
+      // Output follows the callback by a turn of the event loop.
+      stream.flush(constants.ZSTD_e_flush, () => setImmediate(() => resolve(parts)));
+      return promise;
+    },
+    close() {
+      stream?.destroy();
+    },
+  };
+}
+
+/** @param maxWindowLog the largest window to accept: what was negotiated, so that a peer can't make this end allocate more */
+export function zstdDecoder(maxWindowLog: number): ColumnDecoder {
+  let stream: ZstdDecompress | undefined;
+  let take: (part: Uint8Array) => void = () => {};
+  let fail: (error: unknown) => void = () => {};
+  const open = () => {
+    const created = createZstdDecompress({
+      chunkSize: OUTPUT_BYTES,
+      params: { [constants.ZSTD_d_windowLogMax]: maxWindowLog },
+    });
+    created.on("data", (part: Uint8Array) => take(part));
+    created.on("error", (error) => fail(error));
+    created.on("close", () => fail(new Error("closed")));
+    return created;
+  };
+  return {
+    decode(bytes, target) {
+      stream ??= open();
+      const used = stream;
+      const { promise, resolve, reject } = Promise.withResolvers<void>();
+      let done = 0;
+      fail = (error) => reject(new IntegrityError("Compressed data is damaged", { cause: error }));
+      take = (part) => {
+        if (done + part.length > target.length) {
+          reject(new IntegrityError(`Compressed data holds more than the ${target.length} bytes it was said to hold`));
+          used.destroy();
+          return;
+        }
+        target.set(part, done);
+        done += part.length;
+        if (done === target.length) resolve();
+      };
+      used.write(bytes, () => {
+        // All input is consumed; what it made arrives within a turn of the event loop.
+        setImmediate(() => {
+          if (done < target.length) {
+            reject(new IntegrityError(`Compressed data holds ${done} bytes instead of ${target.length}`));
+          }
+        });
+      });
+      return promise;
+    },
+    close() {
+      stream?.destroy();
+    },
+  };
+}

@@ -1,0 +1,88 @@
+/**
+ * Every number that stands on the wire and in bundles. They are never reused or renumbered; docs/wire-format.md
+ * describes what each means. Integers are little-endian.
+ */
+
+/** First bytes of each direction: a byte that no text has, a name, and line ends that a text-mode copy would change. */
+export const MAGIC = Uint8Array.of(0x89, 0x53, 0x48, 0x52, 0x4b, 0x0d, 0x0a, 0x1a);
+export const PROTOCOL_VERSION = 1;
+/** Magic, u16 version, u16 zero, u32 CRC-32 of the 12 bytes before. */
+export const PREFACE_BYTES = 16;
+
+/** u32 payload length, u8 type, u8 zero, u16 zero, u32 sequence number, u32 CRC-32 of payload, u32 CRC-32 of the 16 bytes before. */
+export const FRAME_HEADER_BYTES = 20;
+/** No frame is longer; a batch at its limits is about half of it. */
+export const MAX_PAYLOAD = 8 << 20;
+/** No control frame (all but BATCH and CONTENT) is longer. */
+export const MAX_CONTROL = 64 << 10;
+
+export const FRAME = {
+  HELLO: 1,
+  WELCOME: 2,
+  /** The session failed; why. */
+  ABORT: 3,
+  /** The source has sent all; the destination answers with the same when all has landed. */
+  DONE: 4,
+  OPEN: 5,
+  CLOSE: 6,
+  /** One stream failed; why. */
+  RESET: 7,
+  /** A stream's file has taken its name. */
+  LANDED: 8,
+  BATCH: 16,
+  CREDIT: 17,
+  ACK: 18,
+  PING: 19,
+  PONG: 20,
+  WANT: 21,
+  CONTENT: 22,
+  RESOLVED: 23,
+} as const;
+
+export const OP = {
+  LITERAL: 0,
+  ZERO: 1,
+  /** Contents of the column CONTENTS. */
+  NEW: 2,
+  /** Contents of the column STORED. */
+  STORED: 3,
+  /** Contents of the log, by consecutive numbers. */
+  REF: 4,
+  /** One content of the log, repeated. */
+  SAME: 5,
+  /** Contents that the destination holds, by digest. */
+  KNOWN: 6,
+  /** A content of the log, XORed with a page of the column DELTAS. */
+  DELTA: 7,
+} as const;
+
+export const COLUMN = {
+  OPS: 0,
+  ARGUMENTS: 1,
+  LITERALS: 2,
+  DELTAS: 3,
+  CONTENTS: 4,
+  STORED: 5,
+  DIGESTS: 6,
+} as const;
+export const COLUMNS = 7;
+
+export const CODEC = { NONE: 0, ZSTD: 1, LZ4: 2 } as const;
+
+/** Records of the running digest. */
+export const SEGMENT = { LITERAL: 0, ZERO: 1, CHUNK: 2 } as const;
+
+/** A batch takes at most this many content numbers. */
+export const MAX_BATCH_CONTENTS = 256;
+/** A batch stands for at most this many bytes of literals and chunks. */
+export const MAX_BATCH_PLAIN = 2 << 20;
+/** A batch has at most this many segments: literals, zeros and chunks, each chunk of a run counted. */
+export const MAX_BATCH_SEGMENTS = 4096;
+/** A batch's cost in credit: its plain bytes, and this for each segment. */
+export const SEGMENT_COST = 16;
+
+/** Windows that may be negotiated for contents: 1 MiB to 128 MiB. */
+export const MIN_WINDOW_LOG = 20;
+export const MAX_WINDOW_LOG = 27;
+/** Window of the columns DELTAS, LITERALS, OPS and ARGUMENTS. */
+export const SMALL_WINDOW_LOG = 20;
