@@ -11,6 +11,18 @@ export interface Progress {
   reason: string | undefined;
 }
 
+/** What the parts of one stream share. */
+interface Context {
+  readonly input: Input;
+  readonly ram: Ram;
+  readonly progress: Progress;
+  readonly observer: QemuObserver;
+  /** The type of the part before this one. */
+  previous: number | undefined;
+  /** The id under which RAM was announced. */
+  ramId: number | undefined;
+}
+
 /**
  * Parses a stream up to the point from which everything can only be passed through, and returns there: its end, the
  * devices that follow the RAM of a pre-copy stream (they state no length), or something unknown.
@@ -21,8 +33,7 @@ export function* parseStream(input: Input, ram: Ram, progress: Progress, observe
     lose(progress, "it does not begin with QEVM, version 3");
     return;
   }
-  const sections: Sections = { ramId: undefined, lastId: undefined };
-  let previous: number | undefined;
+  const context: Context = { input, ram, progress, observer, previous: undefined, ramId: undefined };
   for (;;) {
     yield 1;
     const type = input.field[0] as number;
@@ -35,12 +46,12 @@ export function* parseStream(input: Input, ram: Ram, progress: Progress, observe
       observer.section?.(yield* parseSectionHead(input, "full"));
       return;
     }
-    const wrong = yield* parsePart(type, previous, sections, input, ram, progress, observer);
+    const wrong = yield* parsePart(type, context);
     if (wrong !== undefined) {
       lose(progress, wrong);
       return;
     }
-    previous = type;
+    context.previous = type;
   }
 }
 
@@ -49,22 +60,9 @@ function lose(progress: Progress, reason: string): void {
   progress.reason = reason;
 }
 
-interface Sections {
-  /** The id under which RAM was announced. */
-  ramId: number | undefined;
-  /** The section that a footer has to name. */
-  lastId: number | undefined;
-}
-
-function* parsePart(
-  type: number,
-  previous: number | undefined,
-  sections: Sections,
-  input: Input,
-  ram: Ram,
-  progress: Progress,
-  observer: QemuObserver,
-): Parser<string | undefined> {
+/** Parses what follows a type at the top level. Returns what is wrong, if anything is. */
+function* parsePart(type: number, context: Context): Parser<string | undefined> {
+  const { input, ram, observer, previous } = context;
   switch (type) {
     case F.CONFIGURATION:
       return yield* parseConfiguration(input, observer);
@@ -75,18 +73,10 @@ function* parsePart(
     case F.COMMAND:
       return yield* parseCommand(input, ram, observer);
     case F.SECTION_START:
-      return yield* parseStart(sections, input, ram, progress, observer);
+      return yield* parseStart(context);
     case F.SECTION_PART:
-    case F.SECTION_END: {
-      yield 4;
-      const id = input.field.readUInt32BE(0);
-      if (id !== sections.ramId || progress.state !== "ram") return `section ${id} is not that of RAM`;
-      sections.lastId = id;
-      observer.section?.({ kind: type === F.SECTION_END ? "end" : "part", id });
-      const wrong = yield* parseRecords(input, ram, observer);
-      if (type === F.SECTION_END) progress.state = "devices";
-      return wrong;
-    }
+    case F.SECTION_END:
+      return yield* parseContinued(type, context);
     case F.SECTION_FULL: {
       const section = yield* parseSectionHead(input, "full");
       observer.section?.(section);
@@ -94,27 +84,33 @@ function* parsePart(
     }
     case F.SECTION_FOOTER:
       yield 4;
-      return input.field.readUInt32BE(0) === sections.lastId ? undefined : "a footer names another section";
+      return input.field.readUInt32BE(0) === context.ramId ? undefined : "a footer names another section";
     default:
       return `a section has the unknown type 0x${type.toString(16)}`;
   }
 }
 
-function* parseStart(
-  sections: Sections,
-  input: Input,
-  ram: Ram,
-  progress: Progress,
-  observer: QemuObserver,
-): Parser<string | undefined> {
+function* parseStart(context: Context): Parser<string | undefined> {
+  const { input, ram, progress, observer } = context;
   const section = yield* parseSectionHead(input, "start");
   observer.section?.(section);
   if (section.name !== "ram") return `the live section "${section.name}" states no length`;
   if (section.version !== F.RAM_VERSION) return `the section of RAM has the unknown version ${section.version}`;
   if (progress.state !== "setup") return "RAM begins twice";
   progress.state = "ram";
-  sections.ramId = sections.lastId = section.id;
+  context.ramId = section.id;
   return yield* parseRecords(input, ram, observer);
+}
+
+function* parseContinued(type: number, context: Context): Parser<string | undefined> {
+  const { input, ram, progress, observer } = context;
+  yield 4;
+  const id = input.field.readUInt32BE(0);
+  if (id !== context.ramId || progress.state !== "ram") return `section ${id} is not that of RAM`;
+  observer.section?.({ kind: type === F.SECTION_END ? "end" : "part", id });
+  const wrong = yield* parseRecords(input, ram, observer);
+  if (type === F.SECTION_END) progress.state = "devices";
+  return wrong;
 }
 
 function* parseSectionHead(input: Input, kind: "start" | "full"): Parser<QemuSection> {

@@ -35,11 +35,16 @@ export function* skip(input: Input, length: number): Parser<void> {
   yield SKIP;
 }
 
-/** A string of `length` bytes. Latin-1, so that different bytes are never the same name. */
+/**
+ * A string of `length` bytes. It may end up on a terminal, so what is not printable ASCII is written `\xNN`, and so is
+ * the backslash: different bytes are never the same name.
+ */
 export function* text(input: Input, length: number): Parser<string> {
   if (length === 0) return "";
   yield length;
-  return input.field.toString("latin1", 0, length);
+  return input.field
+    .toString("latin1", 0, length)
+    .replace(/[^ -[\]-~]/g, (byte) => `\\x${byte.charCodeAt(0).toString(16).padStart(2, "0")}`);
 }
 
 /** A string behind a byte that holds its length. */

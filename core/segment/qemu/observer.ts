@@ -10,7 +10,10 @@ export interface QemuSection {
   readonly version?: number;
 }
 
-/** Told what a stream holds, as it is parsed. Never called a page. Device sections are not seen beyond the first one. */
+/**
+ * Told what a stream holds, as it is parsed; not of each page. Device sections are not seen beyond the first one. Names are
+ * printable ASCII: other bytes are escaped.
+ */
 export interface QemuObserver {
   /** The machine's type, such as `pc-i440fx-10.0`. */
   machine?(type: string): void;
@@ -21,7 +24,7 @@ export interface QemuObserver {
   section?(section: QemuSection): void;
   /** @param length bytes */
   ramBlock?(name: string, length: number): void;
-  /** From here on everything is passed through. `offset` counts bytes from the stream's start; `reason` is for `lost`. */
+  /** From here on everything is passed through (a stream that just stops, or ends without a description, is not reported). `offset` counts bytes from the stream's start; `reason` is for `lost`. */
   end?(state: QemuState, offset: number, reason: string | undefined): void;
 }
 
