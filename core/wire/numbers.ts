@@ -32,8 +32,8 @@ export const FRAME = {
   BATCH: 16,
   CREDIT: 17,
   ACK: 18,
+  /** A sign of life; not answered. */
   PING: 19,
-  PONG: 20,
   WANT: 21,
   CONTENT: 22,
   RESOLVED: 23,

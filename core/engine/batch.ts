@@ -1,0 +1,230 @@
+import { DIGEST_WORDS, PAGE_SIZE, PAGE_WORDS } from "../content/page.ts";
+import type { DigestTable } from "../index/digest-table.ts";
+import type { SegmentSink } from "../segment/segmenter.ts";
+import { MAX_BATCH_CONTENTS, MAX_BATCH_PLAIN, MAX_BATCH_SEGMENTS, OP, SEGMENT_COST } from "../wire/numbers.ts";
+import { OpWriter } from "../wire/ops.ts";
+import { noCounters } from "./counters.ts";
+import type { KeyTable } from "./key-table.ts";
+import { RunningDigest } from "./running-digest.ts";
+
+/** The least credit with which a batch is begun. */
+export const MIN_CREDIT = 256 << 10;
+
+/** Input is pushed in slices of this size, between which a batch may be found to be full. */
+export const SLICE_BYTES = 64 << 10;
+/** What a slice, and what the segmenter held back before it, may add to a batch. */
+const SLICE_CONTENTS = 20;
+const SLICE_PLAIN = SLICE_BYTES + 16_384;
+const SLICE_SEGMENTS = 256;
+
+const LITERAL = 0;
+const ZERO = 1;
+const FRESH = 2;
+const REF = 3;
+
+/**
+ * A batch while it is built: the deduplicator's hot path. Segments come in; each chunk is digested once and looked up in
+ * the content log. What the log lacks takes the next number; how it will be sent (whole, as an XOR, or by digest) is
+ * decided for the whole batch later (classify.ts). The buffers are made once and used again.
+ */
+export class Batch implements SegmentSink {
+  /** New contents, in the order of their numbers. */
+  readonly contents: Buffer;
+  readonly words: Int32Array;
+  /** How each new content is sent: `OP.NEW` until it is decided otherwise. */
+  readonly kinds = new Uint8Array(MAX_BATCH_CONTENTS);
+  /** The content last sent for the same key, or -1. */
+  readonly bases = new Float64Array(MAX_BATCH_CONTENTS);
+  /** Where each new content's digest begins in `digests`. */
+  readonly digestAt = new Uint32Array(MAX_BATCH_CONTENTS);
+  readonly counters = noCounters();
+  readonly ops = new OpWriter(MAX_BATCH_SEGMENTS);
+  readonly #pages: Uint8Array[];
+  readonly #literals = Buffer.allocUnsafeSlow(MAX_BATCH_PLAIN);
+  readonly #eventKinds = new Uint8Array(MAX_BATCH_SEGMENTS);
+  readonly #eventArgs = new Float64Array(MAX_BATCH_SEGMENTS);
+  readonly #running = new RunningDigest();
+  #deltas: Int32Array | undefined;
+  readonly #gathered: (Buffer | undefined)[] = [];
+  #events = 0;
+  #literalsEnd = 0;
+  #log: DigestTable | undefined;
+  #keys: KeyTable | undefined;
+  stream = 0;
+  first = 0;
+  count = 0;
+  forget = 0;
+  /** How many XORs `deltaWords` holds. */
+  deltaCount = 0;
+
+  constructor() {
+    const contents = new ArrayBuffer(MAX_BATCH_CONTENTS * PAGE_SIZE);
+    this.contents = Buffer.from(contents);
+    this.words = new Int32Array(contents);
+    this.#pages = Array.from(
+      { length: MAX_BATCH_CONTENTS },
+      (_, i) => new Uint8Array(contents, i * PAGE_SIZE, PAGE_SIZE),
+    );
+  }
+
+  get segments(): number {
+    return this.#events;
+  }
+
+  /** Bytes of literals and chunks. */
+  get plain(): number {
+    return this.counters.plain - this.counters.zero;
+  }
+
+  /** What the batch takes from its stream's credit. */
+  get cost(): number {
+    return this.plain + this.#events * SEGMENT_COST;
+  }
+
+  get literals(): Buffer {
+    return this.#literals.subarray(0, this.#literalsEnd);
+  }
+
+  /** XORs of pages with their last versions, in the order of their contents. */
+  get deltaWords(): Int32Array {
+    this.#deltas ??= new Int32Array(MAX_BATCH_CONTENTS * PAGE_WORDS);
+    return this.#deltas;
+  }
+
+  /** Digests of the batch's chunks, as 32-bit words. */
+  get digests(): Int32Array {
+    return this.#running.words;
+  }
+
+  /** Starts a batch of `stream`. Contents are numbered by `log`; `keys` is undefined where no key comes again. */
+  reset(stream: number, log: DigestTable, keys: KeyTable | undefined): void {
+    this.stream = stream;
+    this.first = log.next;
+    this.forget = log.low;
+    this.count = 0;
+    this.deltaCount = 0;
+    this.#events = 0;
+    this.#literalsEnd = 0;
+    this.#log = log;
+    this.#keys = keys;
+    this.#running.reset();
+    Object.assign(this.counters, noCounters());
+  }
+
+  /** Whether one more slice fits, in the batch and in `credit`. */
+  hasRoom(credit: number): boolean {
+    return (
+      this.count + SLICE_CONTENTS <= MAX_BATCH_CONTENTS &&
+      this.#events + SLICE_SEGMENTS <= MAX_BATCH_SEGMENTS &&
+      this.plain + SLICE_PLAIN <= MAX_BATCH_PLAIN &&
+      this.cost + SLICE_PLAIN + SLICE_SEGMENTS * SEGMENT_COST <= credit
+    );
+  }
+
+  literal(bytes: Uint8Array, start: number, end: number): void {
+    const length = end - start;
+    copyBytes(bytes, this.#literals, this.#literalsEnd, start, end);
+    this.#literalsEnd += length;
+    this.counters.plain += length;
+    this.counters.fresh += length;
+    this.counters.literal += length;
+    this.#length(LITERAL, length);
+  }
+
+  zero(length: number): void {
+    this.counters.plain += length;
+    this.counters.zero += length;
+    this.#length(ZERO, length);
+  }
+
+  chunk(bytes: Uint8Array, start: number, key: number): void {
+    const slot = this.count;
+    copyBytes(bytes, this.contents, slot * PAGE_SIZE, start, start + PAGE_SIZE);
+    const at = this.#running.digest(this.#pages[slot]!);
+    const event = this.#events++;
+    this.counters.plain += PAGE_SIZE;
+    const log = this.#log!;
+    let number = log.find(this.#running.words, at);
+    if (number >= 0) {
+      this.#eventKinds[event] = REF;
+      this.#eventArgs[event] = number;
+      this.counters.deduplicated += PAGE_SIZE;
+      if (this.#keys && key >= 0) this.#keys.replace(key, number);
+      return;
+    }
+    number = log.add(this.#running.words, at);
+    this.#eventKinds[event] = FRESH;
+    this.#eventArgs[event] = slot;
+    this.kinds[slot] = OP.NEW;
+    this.digestAt[slot] = at;
+    this.bases[slot] = this.#keys && key >= 0 ? this.#keys.replace(key, number) : -1;
+    this.counters.fresh += PAGE_SIZE;
+    this.count = slot + 1;
+  }
+
+  /** Writes the operations, once every content's kind is decided, and returns the stream's digest after them. */
+  finish(previous: Uint8Array): Buffer {
+    const { ops } = this;
+    const running = this.#running;
+    ops.reset(this.first);
+    for (let i = 0; i < this.#events; i++) {
+      const argument = this.#eventArgs[i]!;
+      switch (this.#eventKinds[i]) {
+        case LITERAL:
+          ops.literal(argument);
+          running.literal(argument);
+          break;
+        case ZERO:
+          ops.zero(argument);
+          running.zero(argument);
+          break;
+        case REF:
+          ops.ref(argument);
+          running.chunk();
+          break;
+        default:
+          if (this.kinds[argument] === OP.DELTA) ops.delta(this.bases[argument]!);
+          else ops.content(this.kinds[argument]!);
+          running.chunk();
+      }
+    }
+    ops.finish();
+    return running.finish(previous, this.literals);
+  }
+
+  /** A buffer for the contents of one kind, of this batch. */
+  gathered(kind: number): Buffer {
+    this.#gathered[kind] ??= Buffer.allocUnsafeSlow(MAX_BATCH_CONTENTS * PAGE_SIZE);
+    return this.#gathered[kind];
+  }
+
+  /** Copies the digest of new content `slot` to `target` at `at`, in words. */
+  copyDigest(slot: number, target: Int32Array, at: number): void {
+    const from = this.digestAt[slot]!;
+    for (let i = 0; i < DIGEST_WORDS; i++) target[at + i] = this.digests[from + i]!;
+  }
+
+  #length(kind: number, length: number): void {
+    const last = this.#events - 1;
+    if (last >= 0 && this.#eventKinds[last] === kind) {
+      this.#eventArgs[last] = this.#eventArgs[last]! + length;
+      return;
+    }
+    const event = this.#events++;
+    this.#eventKinds[event] = kind;
+    this.#eventArgs[event] = length;
+  }
+}
+
+const copy = Buffer.prototype.copy as (
+  this: Uint8Array,
+  target: Uint8Array,
+  targetStart: number,
+  start: number,
+  end: number,
+) => number;
+
+/** `target.set(source.subarray(start, end), at)` without making a view. */
+function copyBytes(source: Uint8Array, target: Uint8Array, at: number, start: number, end: number): void {
+  copy.call(source, target, at, start, end);
+}

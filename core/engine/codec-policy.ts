@@ -1,0 +1,18 @@
+import { CODEC } from "../wire/numbers.ts";
+
+/** Chooses the codec of each batch. */
+export interface CodecPolicy {
+  /** The codec of the next batch, of `CODEC`. */
+  next(): number;
+}
+
+export const CODEC_NAMES = ["auto", "zstd", "lz4", "none"] as const;
+export type CodecName = (typeof CODEC_NAMES)[number];
+
+const FIXED: Record<Exclude<CodecName, "auto">, number> = { zstd: CODEC.ZSTD, lz4: CODEC.LZ4, none: CODEC.NONE };
+
+/** Always the same codec. */
+export function fixedCodec(name: Exclude<CodecName, "auto">): CodecPolicy {
+  const codec = FIXED[name];
+  return { next: () => codec };
+}

@@ -1,0 +1,118 @@
+/** What may wait in buffers beyond a round trip. */
+const QUEUE_MS = 50;
+/** The limit grows from here, by acknowledgement, as long as the link takes more. */
+const MIN_IN_FLIGHT = 256 << 10;
+/** Probing: the limit is this much above what was delivered, so that a faster link is found. */
+const GAIN = 1.25;
+/** The best rate, and the shortest round trip, of the last while count. */
+const RATE_MEMORY_MS = 2000;
+const ROUND_TRIP_MEMORY_MS = 10_000;
+
+/**
+ * Bounds what is on the way by the time it takes to drain (a round trip and 50 ms), not by what buffers would take, and
+ * measures the link on the way: the rate is what was acknowledged between a frame's sending and its acknowledgement.
+ * The estimators follow Cardwell et al. (BBR, ACM Queue 2016).
+ */
+export class Flow {
+  readonly #now: () => number;
+  readonly #sent: SentFrame[] = [];
+  #inFlight = 0;
+  #delivered = 0;
+  #deliveredAt: number;
+  #rate = 0;
+  #rateAt = 0;
+  #roundTrip = Number.POSITIVE_INFINITY;
+  #roundTripAt = 0;
+  #waiting: (() => void)[] = [];
+  #closed = false;
+  /** Milliseconds that senders spent waiting for room. */
+  waited = 0;
+
+  /** @param now milliseconds of a monotonic clock */
+  constructor(now: () => number = () => performance.now()) {
+    this.#now = now;
+    this.#deliveredAt = now();
+  }
+
+  /** Bytes a second, as last measured; 0 before the first acknowledgement. */
+  get rate(): number {
+    return this.#rate * 1000;
+  }
+
+  /** Milliseconds, the shortest of late; infinite before the first acknowledgement. */
+  get roundTrip(): number {
+    return this.#roundTrip;
+  }
+
+  get inFlight(): number {
+    return this.#inFlight;
+  }
+
+  /** Bytes that may be on the way. */
+  get limit(): number {
+    if (this.#rate === 0) return MIN_IN_FLIGHT;
+    return Math.max(MIN_IN_FLIGHT, this.#rate * (this.#roundTrip + QUEUE_MS) * GAIN);
+  }
+
+  /** Resolves when another frame may be sent, or the flow is closed. */
+  async ready(): Promise<void> {
+    if (this.#closed || this.#inFlight < this.limit) return;
+    const since = this.#now();
+    while (!this.#closed && this.#inFlight >= this.limit)
+      await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    this.waited += this.#now() - since;
+  }
+
+  sent(sequence: number, bytes: number): void {
+    const at = this.#now();
+    if (this.#inFlight === 0) this.#deliveredAt = at;
+    this.#sent.push({ sequence, bytes, at, deliveredThen: this.#delivered, deliveredAt: this.#deliveredAt });
+    this.#inFlight += bytes;
+  }
+
+  /** The peer has every frame up to `sequence`. */
+  acknowledged(sequence: number): void {
+    const now = this.#now();
+    let newest: SentFrame | undefined;
+    while (this.#sent.length > 0 && this.#sent[0]!.sequence <= sequence) {
+      newest = this.#sent.shift()!;
+      this.#inFlight -= newest.bytes;
+      this.#delivered += newest.bytes;
+    }
+    if (!newest) return;
+    this.#deliveredAt = now;
+    const roundTrip = now - newest.at;
+    if (roundTrip <= this.#roundTrip || now - this.#roundTripAt > ROUND_TRIP_MEMORY_MS) {
+      this.#roundTrip = roundTrip;
+      this.#roundTripAt = now;
+    }
+    const took = now - newest.deliveredAt;
+    const rate = took > 0 ? (this.#delivered - newest.deliveredThen) / took : 0;
+    if (rate >= this.#rate || now - this.#rateAt > RATE_MEMORY_MS) {
+      this.#rate = rate;
+      this.#rateAt = now;
+    }
+    this.#wake();
+  }
+
+  /** Lets everybody go who waits: the link is gone. */
+  close(): void {
+    this.#closed = true;
+    this.#wake();
+  }
+
+  #wake(): void {
+    const waiting = this.#waiting;
+    this.#waiting = [];
+    for (const wake of waiting) wake();
+  }
+}
+
+interface SentFrame {
+  readonly sequence: number;
+  readonly bytes: number;
+  readonly at: number;
+  /** Bytes delivered in all when it was sent, and when the last of them were. */
+  readonly deliveredThen: number;
+  readonly deliveredAt: number;
+}

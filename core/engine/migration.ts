@@ -1,0 +1,71 @@
+import { ShrinkerError } from "../errors.ts";
+import type { StreamSource } from "../machines/machine.ts";
+import type { Sender, SentStream } from "./sender.ts";
+import type { SourceSession } from "./session.ts";
+
+/** What became of one machine's stream. */
+export interface StreamOutcome {
+  readonly name: string;
+  /** Undefined where the destination has it. */
+  readonly error: ShrinkerError | undefined;
+  /** Undefined where it was not sent to its end. */
+  readonly sent: SentStream | undefined;
+}
+
+export interface MigrationOptions {
+  /** How many streams are sent at once; the others follow in their order. */
+  readonly parallel: number;
+  readonly signal: AbortSignal;
+}
+
+/**
+ * Sends machines at rest: the perform and finish phases of a migration. A stream that fails does not stop the others,
+ * except in a recording, which is complete or is not made: its first failure is thrown.
+ */
+export async function sendAll(
+  session: SourceSession,
+  sources: readonly StreamSource[],
+  duplex: boolean,
+  options: MigrationOptions,
+): Promise<StreamOutcome[]> {
+  const outcomes = new Array<Promise<StreamOutcome>>(sources.length);
+  let next = 0;
+  const work = async () => {
+    while (next < sources.length) {
+      const i = next++;
+      const sent = sendOne(session.sender, sources[i]!, duplex, options.signal);
+      outcomes[i] = sent.then(({ outcome }) => outcome);
+      // The outcome is known when it has landed; the next stream need not wait for that.
+      await sent;
+    }
+  };
+  await Promise.all(Array.from({ length: Math.max(1, options.parallel) }, work));
+  await session.finish(sources.length);
+  return Promise.all(outcomes);
+}
+
+async function sendOne(
+  sender: Sender,
+  source: StreamSource,
+  duplex: boolean,
+  signal: AbortSignal,
+): Promise<{ outcome: Promise<StreamOutcome> }> {
+  const { name } = source.info;
+  const failed = (error: unknown, sent?: SentStream): StreamOutcome => ({ name, error: asShrinkerError(error), sent });
+  try {
+    const sent = await sender.send(source, signal);
+    const outcome = sent.landed.then(
+      () => ({ name, error: undefined, sent }),
+      (error) => failed(error, sent),
+    );
+    return { outcome };
+  } catch (error) {
+    if (!duplex) throw error;
+    return { outcome: Promise.resolve(failed(error)) };
+  }
+}
+
+function asShrinkerError(error: unknown): ShrinkerError {
+  if (error instanceof ShrinkerError) return error;
+  return new ShrinkerError("bug", error instanceof Error ? error.message : String(error), { cause: error });
+}

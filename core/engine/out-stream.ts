@@ -1,0 +1,167 @@
+import type { Piece, StreamInfo } from "../machines/machine.ts";
+import type { Segmenter, SegmentFormat } from "../segment/segmenter.ts";
+import { type Batch, MIN_CREDIT, SLICE_BYTES } from "./batch.ts";
+import { noCounters } from "./counters.ts";
+import { KeyTable } from "./key-table.ts";
+import { FIRST_DIGEST } from "./running-digest.ts";
+
+/** A stream's turn comes when it has this much input, has ended, or has been idle for a while. */
+const TURN_BYTES = 1 << 20;
+/** More input than this is not taken in. */
+const MAX_QUEUED = 4 << 20;
+/** Milliseconds without input after which a batch closes. */
+const IDLE_MS = 3;
+
+const ZEROS = Buffer.alloc(SLICE_BYTES);
+
+/** One stream at the sender: its input, its segmenter, and what the peer has granted it. */
+export class OutStream {
+  readonly id: number;
+  readonly info: StreamInfo;
+  readonly counters = noCounters();
+  readonly keys: KeyTable | undefined;
+  readonly #segmenter: Segmenter;
+  readonly #queue: Piece[] = [];
+  readonly #wake: () => void;
+  #queued = 0;
+  /** How much of the first piece of the queue is segmented. */
+  #at = 0;
+  #idle = false;
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  #ended = false;
+  #room: (() => void) | undefined;
+  #granted: number;
+  #spent = 0;
+  #drained = Promise.withResolvers<void>();
+  #landed = Promise.withResolvers<void>();
+  #error: Error | undefined;
+  /** The running digest after the batches so far. */
+  digest: Uint8Array = FIRST_DIGEST;
+  /** The last batch has been cut. */
+  finished = false;
+  /** Resolves when the batches cut so far are written. */
+  written: Promise<unknown> = Promise.resolve();
+
+  /**
+   * @param granted credit to begin with; infinite where the other end can't answer
+   * @param wake called when the stream may have become ready
+   */
+  constructor(id: number, info: StreamInfo, format: SegmentFormat, granted: number, wake: () => void) {
+    this.id = id;
+    this.info = info;
+    this.keys = format.keyed ? new KeyTable() : undefined;
+    this.#segmenter = format.create();
+    this.#granted = granted;
+    this.#wake = wake;
+    this.#drained.promise.catch(() => {});
+    this.#landed.promise.catch(() => {});
+  }
+
+  get error(): Error | undefined {
+    return this.#error;
+  }
+
+  /** Resolves when all input is in batches. */
+  get drained(): Promise<void> {
+    return this.#drained.promise;
+  }
+
+  /** Resolves when the destination has the stream under its name; rejects with why it does not. */
+  get landed(): Promise<void> {
+    return this.#landed.promise;
+  }
+
+  get credit(): number {
+    return this.#granted - this.#spent;
+  }
+
+  /** Takes a piece; resolves when there is room for another. Rejects once the stream has failed. */
+  async push(piece: Piece): Promise<void> {
+    if (this.#error) throw this.#error;
+    this.#queue.push(piece);
+    this.#queued += "zeros" in piece ? piece.zeros : piece.bytes.length;
+    if (this.#queued >= TURN_BYTES) this.#wake();
+    else this.#timer ??= setTimeout(() => this.#fallIdle(), IDLE_MS);
+    if (this.#queued < MAX_QUEUED) return;
+    await new Promise<void>((resolve) => {
+      this.#room = resolve;
+    });
+    if (this.#error) throw this.#error;
+  }
+
+  end(): void {
+    this.#ended = true;
+    this.#wake();
+  }
+
+  grant(total: number): void {
+    if (total > this.#granted) this.#granted = total;
+    this.#wake();
+  }
+
+  /** Whether a batch may be cut now. */
+  get ready(): boolean {
+    if (this.finished || this.#error) return false;
+    return (this.#queued >= TURN_BYTES || this.#ended || this.#idle) && this.credit >= MIN_CREDIT;
+  }
+
+  /** Moves input into the batch until either is used up. */
+  fill(batch: Batch): void {
+    while (this.#queue.length > 0 && batch.hasRoom(this.credit)) this.#step(batch, this.#queue[0]!);
+    if (this.#queue.length === 0 && (this.#ended || this.#idle)) {
+      this.#segmenter.flush(batch);
+      this.#idle = false;
+      if (this.#ended) {
+        this.finished = true;
+        this.#drained.resolve();
+      }
+    }
+    this.#spent += batch.cost;
+    if (this.#queued < MAX_QUEUED) this.#release();
+  }
+
+  /** The destination has it. */
+  land(): void {
+    this.#landed.resolve();
+  }
+
+  /** Takes no more input, and tells everybody who waits. */
+  fail(error: Error): void {
+    if (this.#error) return;
+    this.#error = error;
+    clearTimeout(this.#timer);
+    for (const piece of this.#queue.splice(0)) if ("bytes" in piece) piece.release?.();
+    this.#queued = 0;
+    this.#drained.reject(error);
+    this.#landed.reject(error);
+    this.#release();
+    this.#wake();
+  }
+
+  #fallIdle(): void {
+    this.#timer = undefined;
+    this.#idle = true;
+    this.#wake();
+  }
+
+  #release(): void {
+    this.#room?.();
+    this.#room = undefined;
+  }
+
+  #step(batch: Batch, piece: Piece): void {
+    const length = "zeros" in piece ? piece.zeros : piece.bytes.length;
+    let end = Math.min(length, this.#at + SLICE_BYTES);
+    if ("bytes" in piece) this.#segmenter.push(piece.bytes, this.#at, end, batch);
+    else if (this.#segmenter.pushZeros) {
+      end = length;
+      this.#segmenter.pushZeros(length, batch);
+    } else this.#segmenter.push(ZEROS, 0, end - this.#at, batch);
+    this.#queued -= end - this.#at;
+    this.#at = end;
+    if (end < length) return;
+    this.#at = 0;
+    this.#queue.shift();
+    if ("bytes" in piece) piece.release?.();
+  }
+}

@@ -1,0 +1,262 @@
+import { IntegrityError, ProtocolError, ShrinkerError } from "../errors.ts";
+import type { StreamInfo, StreamSink, StreamTarget } from "../machines/machine.ts";
+import { segmentFormats } from "../segment/registry.ts";
+import { ContentFile } from "../store/content-file.ts";
+import { decodeBatch } from "../wire/batch.ts";
+import {
+  Close,
+  decodeContent,
+  decodeControl,
+  encodeControl,
+  encodeCredit,
+  encodeNumber,
+  Landed,
+  Open,
+  Reset,
+} from "../wire/control.ts";
+import { COLUMN, FRAME, SEGMENT_COST } from "../wire/numbers.ts";
+import { BatchDecoder, DecodeBuffers, type DecodedBatch } from "./batch-decoder.ts";
+import type { ContentBroker } from "./broker.ts";
+import { addCounters, noCounters } from "./counters.ts";
+import { ContentFinder } from "./finder.ts";
+import { InStream } from "./in-stream.ts";
+import type { Link } from "./link.ts";
+import { PiecePool } from "./pieces.ts";
+import { knownNumbers, Resolver } from "./resolver.ts";
+
+/** Bytes that may wait for the sinks of all streams together, and for one. */
+const SESSION_WINDOW = 64 << 20;
+const STREAM_WINDOW = 8 << 20;
+const MIN_WINDOW = 1 << 20;
+/** Streams that are open at once, or wait for a window. */
+const MAX_STREAMS = 128;
+/** Sets of decoding buffers: one batch is decoded while another is resolved. */
+const DECODING = 3;
+const KEPT_PIECES = 24;
+
+export interface ReceiverOptions {
+  readonly windowLog: number;
+  /** How many of the last contents a batch may refer to, as negotiated. */
+  readonly logLimit: number;
+  /** A folder on a disk for the contents that arrive. */
+  readonly spoolDir: string;
+  readonly target: StreamTarget;
+  /** Show streams under their names only when all are right. */
+  readonly allOrNothing: boolean;
+  readonly brokers: readonly ContentBroker[];
+}
+
+/** What became of a stream. */
+export interface ReceivedStream {
+  readonly stream: InStream;
+  /** Undefined where it has landed. */
+  readonly error: ShrinkerError | undefined;
+}
+
+/** The receiving direction of a session: decodes and resolves batches in their one order, and gives each stream its bytes. */
+export class Receiver {
+  readonly counters = noCounters();
+  readonly #link: Link;
+  readonly #options: ReceiverOptions;
+  readonly #pool = new PiecePool(KEPT_PIECES);
+  readonly #store: ContentFile;
+  readonly #decoder: BatchDecoder;
+  readonly #resolver: Resolver;
+  readonly #finder: ContentFinder;
+  readonly #streams = new Map<number, InStream>();
+  readonly #opened: { stream: InStream; outcome: Promise<ReceivedStream> }[] = [];
+  readonly #commit = Promise.withResolvers<void>();
+  readonly #buffers = Array.from({ length: DECODING }, () => new DecodeBuffers());
+  #decoded: Promise<unknown> = Promise.resolve();
+  #resolved: Promise<unknown> = Promise.resolve();
+  #freed: Promise<unknown>[] = [];
+  #batches = 0;
+  #nextContent = 0;
+  #forgotten = 0;
+  #lastStream = 0;
+  #error: Error | undefined;
+
+  constructor(link: Link, options: ReceiverOptions) {
+    this.#link = link;
+    this.#options = options;
+    this.#store = new ContentFile(options.spoolDir);
+    this.#decoder = new BatchDecoder(options.windowLog);
+    this.#resolver = new Resolver(this.#store, this.#pool);
+    const ask = (number: number) => void link.control(FRAME.WANT, encodeNumber(number)).catch(() => {});
+    this.#finder = new ContentFinder(options.brokers, link.duplex ? ask : undefined);
+    this.#commit.promise.catch(() => {});
+  }
+
+  /** Every stream that was opened, in that order. */
+  get streams(): readonly InStream[] {
+    return this.#opened.map(({ stream }) => stream);
+  }
+
+  /** OPEN: makes room for a stream. */
+  open(payload: Buffer): void {
+    const { stream: id, name, format, size, mode, mtime } = decodeControl(Open, payload);
+    if (id <= this.#lastStream) throw new ProtocolError(`The peer opens stream ${id} after stream ${this.#lastStream}`);
+    this.#lastStream = id;
+    if (!segmentFormats.has(format))
+      throw new ProtocolError(`The peer sends a stream of the unknown format ${JSON.stringify(format)}`);
+    if (this.#streams.size >= MAX_STREAMS)
+      throw new ProtocolError(`The peer opens more than ${MAX_STREAMS} streams at once`);
+    const info: StreamInfo = {
+      name,
+      format,
+      ...(size !== undefined && { size }),
+      ...(mode !== undefined && { mode }),
+      ...(mtime !== undefined && { mtime }),
+    };
+    const grant = (total: number) => this.#link.credit(id, encodeCredit(id, total));
+    const stream = new InStream(id, info, this.#window(), grant);
+    this.#streams.set(id, stream);
+    this.#opened.push({ stream, outcome: this.#follow(stream) });
+  }
+
+  /** BATCH. Resolves at once where the sender knows credit, else when there is room for another. */
+  async batch(payload: Buffer): Promise<void> {
+    const { header, columns } = decodeBatch(payload);
+    const stream = this.#streams.get(header.stream);
+    if (!stream) throw new ProtocolError(`A batch is of stream ${header.stream}, which is not open`);
+    if (header.first !== this.#nextContent || header.forget < this.#forgotten || header.forget > header.first) {
+      throw new ProtocolError(`A batch begins with content ${header.first} where ${this.#nextContent} is due`);
+    }
+    if (header.first - header.forget > this.#options.logLimit) {
+      throw new ProtocolError(`The peer keeps more than the ${this.#options.logLimit} contents that were agreed on`);
+    }
+    this.#nextContent += header.count;
+    this.#forgotten = header.forget;
+    const cost = header.plain + header.segments * SEGMENT_COST;
+    if (this.#link.duplex) stream.charge(cost);
+    const buffers = this.#buffers[this.#batches % DECODING]!;
+    const free = this.#freed[this.#batches++ % DECODING];
+    const decoded = Promise.all([this.#decoded, free]).then(() => this.#decoder.decode(header, columns, buffers));
+    // Looked for as soon as they are known, ahead of the writing position.
+    const known = decoded.then((batch) => this.#find(batch));
+    const resolved = Promise.all([this.#resolved, decoded, known]).then(async ([, batch, pages]) => {
+      const { pieces, counters } = await this.#resolver.resolve(batch, pages, stream.digest);
+      addCounters(this.counters, counters);
+      stream.put(pieces, counters, header.digest, cost);
+      if (pages.length > 0) await this.#link.control(FRAME.RESOLVED, encodeNumber(header.first + header.count));
+    });
+    this.#decoded = decoded;
+    this.#resolved = resolved;
+    this.#freed[(this.#batches - 1) % DECODING] = resolved;
+    resolved.catch((error) => this.fail(error));
+    if (this.#link.duplex) return;
+    await this.#freed[this.#batches % DECODING];
+    await stream.drained();
+  }
+
+  /** CLOSE: the stream ends behind the batches that came before. */
+  close(payload: Buffer): void {
+    const { stream: id, length, digest, sha256 } = decodeControl(Close, payload);
+    const stream = this.#take(id);
+    void this.#resolved.then(
+      () => stream.end({ length, digest, sha256 }),
+      () => {},
+    );
+  }
+
+  /** RESET: the source has given the stream up. */
+  reset(payload: Buffer): void {
+    const { stream: id, code, message } = decodeControl(Reset, payload);
+    this.#streams.get(id)?.fail(new ShrinkerError(code, `The source gave it up: ${message}`));
+  }
+
+  /** CONTENT: the answer to a WANT. */
+  content(payload: Buffer): void {
+    const { number, page } = decodeContent(payload);
+    this.#finder.content(number, page);
+  }
+
+  /** DONE: no stream comes any more. Resolves when each has landed or failed. */
+  async finish(): Promise<ReceivedStream[]> {
+    for (const stream of this.#streams.values())
+      stream.fail(new IntegrityError(`"${stream.info.name}" was never ended`));
+    if (this.#options.allOrNothing) await this.#settle();
+    else this.#commit.resolve();
+    return this.outcomes();
+  }
+
+  /** What became of every stream; to be called when nothing more can arrive. */
+  outcomes(): Promise<ReceivedStream[]> {
+    return Promise.all(this.#opened.map(({ outcome }) => outcome));
+  }
+
+  /** Ends every stream that has not landed. */
+  fail(error: Error): void {
+    if (this.#error) return;
+    this.#error = error;
+    this.#finder.fail(error);
+    this.#commit.reject(error);
+    for (const { stream } of this.#opened) stream.fail(error);
+    this.#link.fail(error);
+  }
+
+  /** Gives back what the direction holds. */
+  async dispose(): Promise<void> {
+    await Promise.allSettled([this.#decoded, this.#resolved]);
+    this.#decoder.close();
+    this.#store.close();
+  }
+
+  #window(): number {
+    let taken = 0;
+    for (const stream of this.#streams.values()) taken += stream.window;
+    return Math.max(MIN_WINDOW, Math.min(STREAM_WINDOW, Math.floor((SESSION_WINDOW - taken) / 4)));
+  }
+
+  #take(id: number): InStream {
+    const stream = this.#streams.get(id);
+    if (!stream) throw new ProtocolError(`The peer closes stream ${id}, which is not open`);
+    this.#streams.delete(id);
+    return stream;
+  }
+
+  async #find(batch: DecodedBatch): Promise<Buffer> {
+    const numbers = knownNumbers(batch);
+    if (numbers.length === 0) return Buffer.alloc(0);
+    return this.#finder.find(batch.columns[COLUMN.DIGESTS]!, numbers);
+  }
+
+  /** Waits for a stream to be written, shows it under its name, and tells the source. */
+  async #follow(stream: InStream): Promise<ReceivedStream> {
+    const running = stream.run(this.#options.target);
+    let sink: StreamSink | undefined;
+    try {
+      sink = await stream.written;
+      if (this.#options.allOrNothing) await this.#commit.promise;
+      if (this.#error) throw this.#error;
+      await sink.commit();
+      await this.#tell(FRAME.LANDED, encodeControl(Landed, { stream: stream.id }));
+      return { stream, error: undefined };
+    } catch (error) {
+      await running;
+      await sink?.abort();
+      const told = error instanceof ShrinkerError ? error : new ShrinkerError("bug", String(error), { cause: error });
+      stream.fail(told);
+      const reset = { stream: stream.id, code: told.code, message: told.message };
+      await this.#tell(FRAME.RESET, encodeControl(Reset, reset));
+      return { stream, error: told };
+    }
+  }
+
+  /** Lets the streams land if every one is written, or none. */
+  async #settle(): Promise<void> {
+    const results = await Promise.allSettled(this.#opened.map(({ stream }) => stream.written));
+    const failed = results.find((result) => result.status === "rejected");
+    if (!failed) this.#commit.resolve();
+    else {
+      const because = (failed.reason as Error).message;
+      this.#commit.reject(
+        new ShrinkerError("partial", `Not kept, as another stream failed (--all-or-nothing): ${because}`),
+      );
+    }
+  }
+
+  async #tell(type: number, payload: Buffer): Promise<void> {
+    if (this.#link.duplex && !this.#error) await this.#link.control(type, payload).catch(() => {});
+  }
+}

@@ -1,0 +1,217 @@
+import { DIGEST_SIZE, PAGE_SIZE, PAGE_WORDS } from "../content/page.ts";
+import { xorPages } from "../content/xor.ts";
+import { IntegrityError, ProtocolError } from "../errors.ts";
+import type { Piece } from "../machines/machine.ts";
+import type { ContentFile } from "../store/content-file.ts";
+import { COLUMN, MAX_BATCH_CONTENTS, MAX_BATCH_PLAIN, OP } from "../wire/numbers.ts";
+import { OpReader } from "../wire/ops.ts";
+import type { DecodedBatch } from "./batch-decoder.ts";
+import { type Counters, noCounters } from "./counters.ts";
+import { PieceBuilder, type PiecePool } from "./pieces.ts";
+import { RunningDigest } from "./running-digest.ts";
+
+const MAX_CHUNKS = MAX_BATCH_PLAIN / PAGE_SIZE;
+
+export interface ResolvedBatch {
+  /** The batch's bytes, in order. */
+  readonly pieces: Piece[];
+  readonly counters: Counters;
+}
+
+/** How many contents a batch names by digest. Throws a `ProtocolError` where its operations are not well-formed. */
+export function knownNumbers({ header, columns }: DecodedBatch): number[] {
+  const numbers: number[] = [];
+  if (columns[COLUMN.DIGESTS]!.length === 0) return numbers;
+  const reader = new OpReader(columns[COLUMN.OPS]!, columns[COLUMN.ARGUMENTS]!, header.first);
+  for (let next = header.first; reader.next(); ) {
+    if (reader.code === OP.DELTA) next++;
+    if (reader.code !== OP.NEW && reader.code !== OP.STORED && reader.code !== OP.KNOWN) continue;
+    if (reader.run > MAX_BATCH_CONTENTS) throw new ProtocolError("A batch has a run that is too long");
+    if (reader.code === OP.KNOWN) for (let i = 0; i < reader.run; i++) numbers.push(next + i);
+    next += reader.run;
+  }
+  if (numbers.length * DIGEST_SIZE !== columns[COLUMN.DIGESTS]!.length) {
+    throw new ProtocolError("A batch has more or fewer digests than its operations name");
+  }
+  return numbers;
+}
+
+/**
+ * Turns operations back into bytes. Batches come one at a time and in order. What a batch brings is appended to the log's
+ * contents; every chunk, wherever it was found, is digested again, and the bytes are given out only if the stream's running
+ * digest is the sender's.
+ */
+export class Resolver {
+  readonly #store: ContentFile;
+  readonly #builder: PieceBuilder;
+  readonly #running = new RunningDigest();
+  readonly #new = pageSlots(MAX_BATCH_CONTENTS);
+  readonly #referred = pageSlots(MAX_CHUNKS);
+  readonly #base = pageSlots(1);
+  /** For each chunk: its slot in `#new` from 0, or in `#referred` from -1 downwards. */
+  readonly #chunks = new Int32Array(MAX_CHUNKS);
+
+  constructor(store: ContentFile, pool: PiecePool) {
+    this.#store = store;
+    this.#builder = new PieceBuilder(pool);
+  }
+
+  /**
+   * @param known the pages of the batch's KNOWN operations, back to back
+   * @param previous the stream's running digest before the batch
+   */
+  async resolve(batch: DecodedBatch, known: Buffer, previous: Uint8Array): Promise<ResolvedBatch> {
+    const { header, columns } = batch;
+    this.#store.forget(header.forget);
+    this.#running.reset();
+    const counters = this.#gather(batch, known);
+    const stored = this.#store.append(this.#new.bytes, header.count);
+    try {
+      const digest = this.#running.finish(previous, columns[COLUMN.LITERALS]!);
+      if (digest.compare(header.digest) !== 0) {
+        throw new IntegrityError(
+          "The bytes of a batch differ from those that were sent: its running digest does not match",
+        );
+      }
+      return { pieces: this.#build(batch), counters };
+    } finally {
+      await stored;
+    }
+  }
+
+  /** Finds every chunk of the batch, and digests it. */
+  #gather({ header, columns }: DecodedBatch, known: Buffer): Counters {
+    const counters = noCounters();
+    const reader = new OpReader(columns[COLUMN.OPS]!, columns[COLUMN.ARGUMENTS]!, header.first);
+    const at = { deltas: 0, contents: 0, stored: 0, known: 0 };
+    let fresh = 0;
+    let referred = 0;
+    let chunks = 0;
+    let segments = 0;
+    let literals = 0;
+    while (reader.next()) {
+      const { code, run, argument } = reader;
+      if (code === OP.LITERAL) {
+        literals += argument;
+        segments++;
+        this.#running.literal(argument);
+        continue;
+      }
+      if (code === OP.ZERO) {
+        counters.zero += argument;
+        segments++;
+        if (segments > header.segments) throw tooMuch();
+        this.#running.zero(argument);
+        continue;
+      }
+      segments += run;
+      if (segments > header.segments || chunks + run > MAX_CHUNKS) throw tooMuch();
+      const isReference = code === OP.REF || code === OP.SAME;
+      if (!isReference && fresh + run > header.count) throw tooMuch();
+      for (let i = 0; i < run; i++) this.#running.chunk();
+      if (isReference) {
+        const count = code === OP.SAME ? 1 : run;
+        if (argument < header.forget || argument + count > header.first + fresh) throw unknownContent(argument);
+        for (let i = 0; i < run; i++) {
+          const number = code === OP.SAME ? argument : argument + i;
+          if (number >= header.first) this.#chunks[chunks++] = number - header.first;
+          else if (code === OP.SAME && i > 0) this.#chunks[chunks++] = -referred;
+          else {
+            // The first page of a run within the store fetches the whole run.
+            if (i === 0) {
+              const older = Math.min(count, header.first - number);
+              this.#store.read(number, older, this.#referred.bytes, referred * PAGE_SIZE);
+            }
+            this.#chunks[chunks++] = -1 - referred++;
+          }
+        }
+        counters.deduplicated += run * PAGE_SIZE;
+      } else {
+        for (let i = 0; i < run; i++) {
+          const slot = fresh++;
+          this.#chunks[chunks++] = slot;
+          if (code === OP.NEW) at.contents += this.#take(columns[COLUMN.CONTENTS]!, at.contents, slot);
+          else if (code === OP.STORED) at.stored += this.#take(columns[COLUMN.STORED]!, at.stored, slot);
+          else if (code === OP.KNOWN) at.known += this.#take(known, at.known, slot);
+          else at.deltas += this.#xor(columns[COLUMN.DELTAS]!, at.deltas, slot, argument, header);
+        }
+        if (code === OP.KNOWN) counters.deduplicated += run * PAGE_SIZE;
+        else counters.fresh += run * PAGE_SIZE;
+        if (code === OP.DELTA) counters.delta += PAGE_SIZE;
+      }
+    }
+    const whole =
+      fresh === header.count &&
+      segments === header.segments &&
+      literals + chunks * PAGE_SIZE === header.plain &&
+      literals === columns[COLUMN.LITERALS]!.length &&
+      at.deltas === columns[COLUMN.DELTAS]!.length &&
+      at.contents === columns[COLUMN.CONTENTS]!.length &&
+      at.stored === columns[COLUMN.STORED]!.length &&
+      at.known === known.length;
+    if (!whole) throw new ProtocolError("A batch's operations and columns don't match its header");
+    for (let i = 0; i < chunks; i++) this.#running.digest(this.#view(this.#chunks[i]!));
+    counters.literal = literals;
+    counters.fresh += literals;
+    counters.plain = counters.zero + counters.deduplicated + counters.fresh;
+    return counters;
+  }
+
+  #build({ header, columns }: DecodedBatch): Piece[] {
+    const reader = new OpReader(columns[COLUMN.OPS]!, columns[COLUMN.ARGUMENTS]!, header.first);
+    let chunk = 0;
+    let literal = 0;
+    while (reader.next()) {
+      if (reader.code === OP.LITERAL) {
+        this.#builder.put(columns[COLUMN.LITERALS]!, literal, literal + reader.argument);
+        literal += reader.argument;
+      } else if (reader.code === OP.ZERO) this.#builder.zeros(reader.argument);
+      else {
+        for (let i = 0; i < reader.run; i++) {
+          const slot = this.#chunks[chunk++]!;
+          if (slot >= 0) this.#builder.put(this.#new.bytes, slot * PAGE_SIZE, (slot + 1) * PAGE_SIZE);
+          else this.#builder.put(this.#referred.bytes, (-1 - slot) * PAGE_SIZE, -slot * PAGE_SIZE);
+        }
+      }
+    }
+    return this.#builder.take();
+  }
+
+  #view(slot: number): Uint8Array {
+    return slot >= 0 ? this.#new.views[slot]! : this.#referred.views[-1 - slot]!;
+  }
+
+  #take(source: Buffer, at: number, slot: number): number {
+    if (at + PAGE_SIZE > source.length) throw tooMuch();
+    return source.copy(this.#new.bytes, slot * PAGE_SIZE, at, at + PAGE_SIZE);
+  }
+
+  #xor(deltas: Buffer, at: number, slot: number, base: number, header: DecodedBatch["header"]): number {
+    if (at + PAGE_SIZE > deltas.length) throw tooMuch();
+    if (base < header.forget || base >= header.first + slot) throw unknownContent(base);
+    const words = new Int32Array(deltas.buffer, deltas.byteOffset, deltas.length / 4);
+    if (base >= header.first) {
+      const from = (base - header.first) * PAGE_WORDS;
+      xorPages(this.#new.words, from, words, at / 4, this.#new.words, slot * PAGE_WORDS);
+    } else {
+      this.#store.read(base, 1, this.#base.bytes, 0);
+      xorPages(this.#base.words, 0, words, at / 4, this.#new.words, slot * PAGE_WORDS);
+    }
+    return PAGE_SIZE;
+  }
+}
+
+/** Room for pages, and a view of each made beforehand. */
+function pageSlots(count: number): { bytes: Buffer; words: Int32Array; views: Uint8Array[] } {
+  const memory = new ArrayBuffer(count * PAGE_SIZE);
+  const views = Array.from({ length: count }, (_, i) => new Uint8Array(memory, i * PAGE_SIZE, PAGE_SIZE));
+  return { bytes: Buffer.from(memory), words: new Int32Array(memory), views };
+}
+
+function tooMuch(): ProtocolError {
+  return new ProtocolError("A batch's operations stand for more than its header says");
+}
+
+function unknownContent(number: number): ProtocolError {
+  return new ProtocolError(`A batch refers to content ${number}, which was not sent or is forgotten`);
+}

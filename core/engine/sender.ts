@@ -1,0 +1,237 @@
+import { PAGE_SIZE } from "../content/page.ts";
+import { type ErrorCode, ProtocolError, ShrinkerError } from "../errors.ts";
+import { DigestTable } from "../index/digest-table.ts";
+import type { SiteIndex } from "../index/site-index.ts";
+import type { StreamInfo, StreamSource } from "../machines/machine.ts";
+import { segmentFormats } from "../segment/registry.ts";
+import { ContentFile } from "../store/content-file.ts";
+import { Close, encodeControl, encodeNumber, Open, Reset } from "../wire/control.ts";
+import { FRAME } from "../wire/numbers.ts";
+import { Batch } from "./batch.ts";
+import { BatchEncoder } from "./batch-encoder.ts";
+import { Classifier } from "./classify.ts";
+import type { CodecPolicy } from "./codec-policy.ts";
+import { addCounters, type Counters, noCounters } from "./counters.ts";
+import { KnownLedger } from "./known.ts";
+import type { Link } from "./link.ts";
+import { OutStream } from "./out-stream.ts";
+
+/** Batches in flight between segmenting and the link: one is filled, one classified, one encoded, one written. */
+const BATCHES = 4;
+
+export interface SenderOptions {
+  /** Window for contents, as negotiated. */
+  readonly windowLog: number;
+  /** How many of the last contents may be referred to, as negotiated. */
+  readonly logLimit: number;
+  /** A folder on a disk for what pages were sent last. */
+  readonly spoolDir: string;
+  readonly codec: CodecPolicy;
+  /** What the destination holds from elsewhere. */
+  readonly site?: SiteIndex | undefined;
+}
+
+/** What became of a stream. */
+export interface SentStream {
+  readonly info: StreamInfo;
+  readonly digest: Uint8Array;
+  readonly sha256: Uint8Array | undefined;
+  readonly counters: Counters;
+  /** Resolves when the destination has it under its name; rejects with why it does not. Where it can't answer: at once. */
+  readonly landed: Promise<void>;
+}
+
+/**
+ * The sending direction of a session: one content log, many streams. Each batch goes through four stages, each in the
+ * order of the batches: fill (segment, digest, look up), classify, encode, write.
+ */
+export class Sender {
+  readonly counters = noCounters();
+  readonly #link: Link;
+  readonly #options: SenderOptions;
+  readonly #log = new DigestTable();
+  readonly #known = new KnownLedger();
+  readonly #streams = new Map<number, OutStream>();
+  readonly #free: Batch[] = [];
+  readonly #encoder: BatchEncoder;
+  readonly #classifier: Classifier;
+  #spool: ContentFile | undefined;
+  #made = 0;
+  #nextId = 1;
+  #turn = 0;
+  #classified: Promise<unknown> = Promise.resolve();
+  #encoded: Promise<unknown> = Promise.resolve();
+  #written: Promise<unknown> = Promise.resolve();
+  #pumping = false;
+  #error: Error | undefined;
+
+  constructor(link: Link, options: SenderOptions) {
+    this.#link = link;
+    this.#options = options;
+    this.#encoder = new BatchEncoder(options.windowLog);
+    this.#classifier = new Classifier(options.site && { index: options.site, known: this.#known });
+  }
+
+  /** Sends a stream. Rejects with what made it fail; the session may go on. */
+  async send(source: StreamSource, signal: AbortSignal): Promise<SentStream> {
+    const stream = await this.#open(source.info);
+    try {
+      for await (const piece of source.pieces(signal)) await stream.push(piece);
+      stream.end();
+      await stream.drained;
+      await stream.written;
+      const sha256 = await source.plainDigest?.();
+      if (stream.error) throw stream.error;
+      const { counters, digest } = stream;
+      const close = { stream: stream.id, length: counters.plain, digest, ...(sha256 && { sha256 }) };
+      await this.#link.control(FRAME.CLOSE, encodeControl(Close, close));
+      if (!this.#link.duplex) stream.land();
+      return { info: source.info, digest, sha256, counters, landed: stream.landed };
+    } catch (error) {
+      await this.#abandon(stream, error);
+      throw error;
+    }
+  }
+
+  credit(id: number, total: number): void {
+    this.#streams.get(id)?.grant(total);
+  }
+
+  landed(id: number): void {
+    this.#streams.get(id)?.land();
+    this.#streams.delete(id);
+  }
+
+  /** The destination has given a stream up. */
+  reset(id: number, code: ErrorCode, message: string): void {
+    this.#streams.get(id)?.fail(new ShrinkerError(code, message));
+    this.#streams.delete(id);
+  }
+
+  /** The destination did not find a content by its digest. */
+  want(number: number): void {
+    this.#known.want(number);
+    if (!this.#spool || number >= this.#spool.next || number < this.#spool.low) {
+      throw new ProtocolError(`The peer asks for content ${number}, which is not held`);
+    }
+    const page = Buffer.alloc(PAGE_SIZE);
+    this.#spool.read(number, 1, page, 0);
+    void this.#link.control(FRAME.CONTENT, Buffer.concat([encodeNumber(number), page])).catch(() => {});
+  }
+
+  resolved(number: number): void {
+    this.#known.resolved(number);
+  }
+
+  /** Ends every stream; nothing more is sent. */
+  fail(error: Error): void {
+    if (this.#error) return;
+    this.#error = error;
+    for (const stream of this.#streams.values()) stream.fail(error);
+  }
+
+  /** Gives back what the direction holds, once its stages are done. */
+  async close(): Promise<void> {
+    await Promise.allSettled([this.#classified, this.#encoded, this.#written]);
+    this.#encoder.close();
+    this.#spool?.close();
+  }
+
+  async #open(info: StreamInfo): Promise<OutStream> {
+    if (this.#error) throw this.#error;
+    const format = segmentFormats.get(info.format);
+    if (!format) throw new ShrinkerError("usage", `Unknown format "${info.format}" of "${info.name}"`);
+    if ((format.keyed || this.#options.site) && !this.#spool) {
+      this.#spool = new ContentFile(this.#options.spoolDir, this.#log.next);
+    }
+    const id = this.#nextId++;
+    const granted = this.#link.duplex ? 0 : Number.POSITIVE_INFINITY;
+    const stream = new OutStream(id, info, format, granted, () => this.#pump());
+    this.#streams.set(id, stream);
+    await this.#link.control(FRAME.OPEN, encodeControl(Open, { stream: id, ...info }));
+    return stream;
+  }
+
+  async #abandon(stream: OutStream, error: unknown): Promise<void> {
+    const told = error instanceof ShrinkerError ? error : new ShrinkerError("bug", String(error));
+    const peerKnows = stream.error !== undefined;
+    stream.fail(told);
+    this.#streams.delete(stream.id);
+    if (peerKnows || this.#error) return;
+    const reset = { stream: stream.id, code: told.code, message: told.message };
+    await this.#link.control(FRAME.RESET, encodeControl(Reset, reset)).catch(() => {});
+  }
+
+  /** Cuts batches while a stream is ready and a batch is free. */
+  #pump(): void {
+    if (this.#pumping) return;
+    this.#pumping = true;
+    try {
+      for (let stream = this.#next(); stream; stream = this.#next()) {
+        const batch = this.#free.pop() ?? this.#make();
+        if (!batch) return;
+        this.#log.forget(this.#log.next - this.#options.logLimit);
+        batch.reset(stream.id, this.#log, stream.keys);
+        stream.fill(batch);
+        if (batch.segments > 0) this.#dispatch(batch, stream);
+        else this.#free.push(batch);
+      }
+    } catch (error) {
+      this.#link.fail(error instanceof RangeError ? logFull(error) : (error as Error));
+    } finally {
+      this.#pumping = false;
+    }
+  }
+
+  #make(): Batch | undefined {
+    if (this.#made === BATCHES) return undefined;
+    this.#made++;
+    return new Batch();
+  }
+
+  /** The stream whose turn it is. */
+  #next(): OutStream | undefined {
+    if (this.#error) return undefined;
+    let first: OutStream | undefined;
+    for (const stream of this.#streams.values()) {
+      if (!stream.ready) continue;
+      first ??= stream;
+      if (stream.id > this.#turn) {
+        first = stream;
+        break;
+      }
+    }
+    if (first) this.#turn = first.id;
+    return first;
+  }
+
+  #dispatch(batch: Batch, stream: OutStream): void {
+    const classified = this.#classified.then(() => this.#classifier.classify(batch, this.#spool));
+    const encoded = Promise.all([this.#encoded, classified]).then(() => {
+      stream.digest = batch.finish(stream.digest);
+      addCounters(stream.counters, batch.counters);
+      addCounters(this.counters, batch.counters);
+      return this.#encoder.encode(batch, stream.digest, this.#options.codec.next());
+    });
+    const written = Promise.all([this.#written, encoded]).then(async ([, parts]) => {
+      await this.#link.bulk(FRAME.BATCH, parts);
+      this.#free.push(batch);
+      this.#pump();
+    });
+    this.#classified = classified;
+    this.#encoded = encoded;
+    this.#written = written;
+    stream.written = written;
+    written.catch((error) => this.#link.fail(error));
+  }
+}
+
+function logFull(error: RangeError): ShrinkerError {
+  return new ShrinkerError(
+    "input",
+    "The session has 16 TiB of distinct contents, its limit: move fewer machines at once",
+    {
+      cause: error,
+    },
+  );
+}
