@@ -16,6 +16,7 @@ export interface Transport {
 }
 
 export interface DialOptions {
+  /** Ends the attempt; a connection that was made is ended by its `destroy`. */
   readonly signal: AbortSignal;
   /** Allows an unauthenticated connection beyond this machine. */
   readonly insecure?: boolean;
@@ -24,6 +25,7 @@ export interface DialOptions {
 }
 
 export interface ListenOptions {
+  /** Ends the attempt and the listener: a waiting `accept` then rejects with the reason. Accepted connections go on. */
   readonly signal: AbortSignal;
   readonly insecure?: boolean;
 }

@@ -1,0 +1,80 @@
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { transportCompliance } from "./compliance.ts";
+import { at, listen, readAll } from "./helpers.ts";
+
+const open = (text: string, signal: AbortSignal) => {
+  const { address, transport } = at(text);
+  return transport.dial(address, { signal });
+};
+
+const onDeno = "Deno" in globalThis;
+let names = 0;
+transportCompliance("memory:", async () => {
+  const listener = await listen(`memory:compliance${names++}`);
+  return {
+    listener,
+    dial: (signal) => open(listener.address, signal),
+    listenElsewhere: (signal) => listen(`memory:compliance${names++}`, { signal }),
+    dialNothing: (signal) => open("memory:nobody", signal),
+    close: () => listener.close(),
+  };
+});
+
+transportCompliance("tcp:", async () => {
+  const listener = await listen("tcp://127.0.0.1:0");
+  const gone = await listen("tcp://127.0.0.1:0");
+  await gone.close();
+  return {
+    listener,
+    endsWhileWriting: !onDeno,
+    dial: (signal) => open(listener.address, signal),
+    listenElsewhere: (signal) => listen("tcp://127.0.0.1:0", { signal }),
+    dialNothing: (signal) => open(gone.address, signal),
+    close: () => listener.close(),
+  };
+});
+
+transportCompliance("unix:", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "shrinker-"));
+  const listener = await listen(`unix:${folder}/a`);
+  return {
+    listener,
+    dial: (signal) => open(listener.address, signal),
+    listenElsewhere: (signal) => listen(`unix:${folder}/b${names++}`, { signal }),
+    dialNothing: (signal) => open(`unix:${folder}/nobody`, signal),
+    async close() {
+      await listener.close();
+      rmSync(folder, { recursive: true });
+    },
+  };
+});
+
+// The command joins its stdio to a socket, so this is also the suite of what `--stdio` uses.
+const runtime = `'${process.execPath}' ${onDeno ? "run -A --no-check" : ""}`;
+transportCompliance("exec:", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "shrinker-"));
+  const listener = await listen(`unix:${folder}/a`);
+  const bridge = fileURLToPath(new URL("bridge.ts", import.meta.url));
+  return {
+    listener,
+    // Deno holds a duplicate of stdout.
+    acceptorCanEnd: !onDeno,
+    dial: (signal) => open(`exec:exec ${runtime} '${bridge}' 'unix:${folder}/a' 2>/dev/null`, signal),
+    listenElsewhere: (signal) => listen(`unix:${folder}/b${names++}`, { signal }),
+    async dialNothing(signal) {
+      const connection = await open("exec:exit 7", signal);
+      try {
+        await readAll(connection.input);
+      } finally {
+        await connection.destroy();
+      }
+    },
+    async close() {
+      await listener.close();
+      rmSync(folder, { recursive: true });
+    },
+  };
+});

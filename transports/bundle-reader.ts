@@ -1,0 +1,59 @@
+import { fileError, LinkError, ShrinkerError } from "../core/errors.ts";
+import type { Connection } from "../core/transport/transport.ts";
+import { readPiece, STUCK_MS } from "./fd.ts";
+import { within } from "./within.ts";
+
+/**
+ * What a bundle is read through. One piece is read ahead while the consumer works on the last.
+ * @param pieceBytes size of the pieces; those of a FIFO may be shorter
+ */
+export function bundleReader(
+  path: string,
+  peer: string,
+  fd: number,
+  pieceBytes: number,
+  close: () => void,
+): Connection {
+  let reading: Promise<Uint8Array> | undefined;
+  let failure: Error | undefined;
+  let dropping: Promise<unknown> | undefined;
+  const failed = Promise.withResolvers<never>();
+  failed.promise.catch(() => {});
+
+  function read(): Promise<Uint8Array> {
+    reading = readPiece(fd, pieceBytes).catch((error) => {
+      throw fileError("Cannot read", path, error);
+    });
+    // It may be read ahead for nobody.
+    reading.catch(() => {});
+    return reading;
+  }
+  async function* pieces(): AsyncGenerator<Uint8Array> {
+    if (failure !== undefined) throw failure;
+    let next = read();
+    for (;;) {
+      const piece = await Promise.race([next, failed.promise]);
+      if (piece.length === 0) return;
+      next = read();
+      yield piece;
+      if (failure !== undefined) throw failure;
+    }
+  }
+
+  return {
+    peer,
+    duplex: false,
+    input: pieces(),
+    async write() {
+      throw new ShrinkerError("bug", `Wrote to ${peer}, which is only read`);
+    },
+    async end() {},
+    async destroy(reason = new LinkError(`Reading "${path}" was given up`)) {
+      failure ??= reason;
+      failed.reject(failure);
+      // The descriptor is closed only once nothing uses it, or another file would take its number.
+      dropping ??= Promise.resolve(reading).then(close, close);
+      await within(dropping, STUCK_MS);
+    },
+  };
+}
