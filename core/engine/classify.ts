@@ -22,6 +22,10 @@ export interface KnownContents {
   readonly oldest: number;
 }
 
+/** Noise stays out of the window where it is more than this share of about the last 64 contents. */
+const NOISE_SHARE = 0.5;
+const NOISE_MEMORY = 64;
+
 /** What the destination holds from elsewhere, and what it may still ask for. */
 export interface KnownSite {
   readonly index: SiteIndex;
@@ -34,6 +38,7 @@ export class Classifier {
   readonly #base = Buffer.from(new ArrayBuffer(PAGE_SIZE));
   readonly #baseWords = new Int32Array(this.#base.buffer);
   readonly #wanted = new Int32Array(MAX_BATCH_CONTENTS * DIGEST_WORDS);
+  #noise = 0;
   readonly #held = new Uint8Array(MAX_BATCH_CONTENTS);
 
   constructor(site: KnownSite | undefined) {
@@ -49,9 +54,7 @@ export class Classifier {
         batch.kinds[slot] = OP.DELTA;
         batch.deltaCount++;
         batch.counters.delta += PAGE_SIZE;
-      } else if (looksIncompressible(batch.contents, slot * PAGE_SIZE)) {
-        batch.kinds[slot] = OP.STORED;
-      }
+      } else if (this.#isNoise(batch, slot)) batch.kinds[slot] = OP.STORED;
     }
     // A spool that was made after this batch was cut begins with a later one.
     if (spool?.next !== batch.first) return;
@@ -73,6 +76,16 @@ export class Classifier {
       site.known.add(batch.first + slot);
     }
     await site.index.insert(digests, batch.count);
+  }
+
+  /**
+   * Whether a page is one of many that look like noise. Scattered ones stay with the others: compressed files that two
+   * guests hold at different offsets look alike, and the window finds them (1 % of the bytes of real guests).
+   */
+  #isNoise(batch: Batch, slot: number): boolean {
+    const noise = looksIncompressible(batch.contents, slot * PAGE_SIZE);
+    this.#noise += ((noise ? 1 : 0) - this.#noise) / NOISE_MEMORY;
+    return noise && this.#noise > NOISE_SHARE;
   }
 
   /** Puts the XOR with the last version behind the batch's other XORs; returns whether it is worth sending. */
