@@ -1,9 +1,13 @@
 import { CODEC } from "../wire/numbers.ts";
 
-/** Chooses the codec of each batch. */
+/** Chooses the codec of each batch, and is told how it went. */
 export interface CodecPolicy {
   /** The codec of the next batch, of `CODEC`. */
   next(): number;
+  /** A batch of `bytes` new bytes was encoded to `wire` bytes in `ms` milliseconds. */
+  encoded?(codec: number, bytes: number, wire: number, ms: number): void;
+  /** The link took `ms` milliseconds to take `wire` bytes. */
+  written?(wire: number, ms: number): void;
 }
 
 export const CODEC_NAMES = ["auto", "zstd", "lz4", "none"] as const;

@@ -207,23 +207,38 @@ export class Sender {
 
   #dispatch(batch: Batch, stream: OutStream): void {
     const classified = this.#classified.then(() => this.#classifier.classify(batch, this.#spool));
-    const encoded = Promise.all([this.#encoded, classified]).then(() => {
-      stream.digest = batch.finish(stream.digest);
-      addCounters(stream.counters, batch.counters);
-      addCounters(this.counters, batch.counters);
-      return this.#encoder.encode(batch, stream.digest, this.#options.codec.next());
-    });
-    const written = Promise.all([this.#written, encoded]).then(async ([, parts]) => {
-      await this.#link.bulk(FRAME.BATCH, parts);
-      this.#free.push(batch);
-      this.#pump();
-    });
+    const encoded = Promise.all([this.#encoded, classified]).then(() => this.#encode(batch, stream));
+    const written = Promise.all([this.#written, encoded]).then(([, parts]) => this.#write(batch, parts));
     this.#classified = classified;
     this.#encoded = encoded;
     this.#written = written;
     stream.written = written;
     written.catch((error) => this.#link.fail(error));
   }
+
+  async #encode(batch: Batch, stream: OutStream): Promise<Uint8Array[]> {
+    const { codec } = this.#options;
+    stream.digest = batch.finish(stream.digest);
+    addCounters(stream.counters, batch.counters);
+    addCounters(this.counters, batch.counters);
+    const chosen = codec.next();
+    const since = performance.now();
+    const parts = await this.#encoder.encode(batch, stream.digest, chosen);
+    codec.encoded?.(chosen, batch.counters.fresh, totalLength(parts), performance.now() - since);
+    return parts;
+  }
+
+  async #write(batch: Batch, parts: readonly Uint8Array[]): Promise<void> {
+    const since = performance.now();
+    await this.#link.bulk(FRAME.BATCH, parts);
+    this.#options.codec.written?.(totalLength(parts), performance.now() - since);
+    this.#free.push(batch);
+    this.#pump();
+  }
+}
+
+function totalLength(parts: readonly Uint8Array[]): number {
+  return parts.reduce((sum, part) => sum + part.length, 0);
 }
 
 function logFull(error: RangeError): ShrinkerError {

@@ -1,0 +1,75 @@
+import { CODEC } from "../wire/numbers.ts";
+import type { CodecPolicy } from "./codec-policy.ts";
+
+/** Measurements older than this hardly count. */
+const MEMORY_MS = 300;
+/** Batches whose outcome is awaited before the first choice. */
+const FIRST_LOOK = 4;
+/** Another codec has to promise this much more. */
+const ADVANTAGE = 1.15;
+/** A codec that is not in use is tried on one batch after this time, as contents change. */
+const PROBE_MS = 2000;
+
+interface Estimate {
+  readonly codec: number;
+  /** New bytes that it encodes in a millisecond. */
+  speed: number;
+  /** Wire bytes for a new byte. */
+  ratio: number;
+  triedAt: number;
+}
+
+/**
+ * Chooses by what bounds the migration: a batch takes the longer of encoding it and sending what it was encoded to, as
+ * both go on at once. So a slow link gets the codec that makes the least of a page, a fast one the codec that keeps up.
+ * (Compression by bottleneck: Jin et al., Cluster 2009.)
+ * @param now milliseconds of a monotonic clock
+ */
+export function autoCodec(now: () => number = () => performance.now()): CodecPolicy {
+  // Where a codec begins before it has been tried: the order of magnitude of one core on pages of memory.
+  const zstd: Estimate = { codec: CODEC.ZSTD, speed: 150e3, ratio: 0.3, triedAt: now() };
+  const lz4: Estimate = { codec: CODEC.LZ4, speed: 270e3, ratio: 0.5, triedAt: now() };
+  const none: Estimate = { codec: CODEC.NONE, speed: 3e6, ratio: 1, triedAt: now() };
+  const all = [zstd, lz4, none];
+  let current = zstd;
+  let looked = 0;
+  // Bytes and milliseconds of late; their quotient is the link's rate.
+  let wireBytes = 0;
+  let wireMs = 0;
+  let wireAt = now();
+
+  const promise = ({ speed, ratio }: Estimate) => {
+    const link = wireMs > 0 ? wireBytes / wireMs : Number.POSITIVE_INFINITY;
+    return Math.min(speed, link / ratio);
+  };
+
+  return {
+    next() {
+      if (looked < FIRST_LOOK) return current.codec;
+      const stale = all.find((estimate) => estimate !== none && now() - estimate.triedAt > PROBE_MS);
+      if (stale) {
+        stale.triedAt = now();
+        return stale.codec;
+      }
+      const best = all.reduce((a, b) => (promise(b) > promise(a) ? b : a));
+      if (promise(best) > promise(current) * ADVANTAGE) current = best;
+      return current.codec;
+    },
+    encoded(codec, bytes, wire, ms) {
+      const estimate = all.find((candidate) => candidate.codec === codec);
+      if (!estimate || bytes === 0) return;
+      looked++;
+      const weight = bytes / (bytes + (2 << 20));
+      estimate.speed += (bytes / Math.max(ms, 0.1) - estimate.speed) * weight;
+      estimate.ratio += (Math.max(wire, 1) / bytes - estimate.ratio) * weight;
+      estimate.triedAt = now();
+    },
+    written(wire, ms) {
+      const at = now();
+      const kept = Math.exp((wireAt - at) / MEMORY_MS);
+      wireAt = at;
+      wireBytes = wireBytes * kept + wire;
+      wireMs = wireMs * kept + ms;
+    },
+  };
+}
