@@ -12,7 +12,7 @@ import { SHRINKER, shrinker, startDaemon } from "../support/shrinker.ts";
 const SLOW = 120_000;
 const MIB = 2 ** 20;
 // Pages that the guest rewrites while it is sent are in the stream more than once: at this rate about a third of them.
-const workload: Workload = { memory: 96, dirty: 8192, seed: 7, kind: "text" };
+const workload: Workload = { memory: 96, dirty: 16_384, seed: 7, kind: "text" };
 const RATE = 40 * MIB;
 
 let folder: string;

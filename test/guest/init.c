@@ -18,8 +18,9 @@
 enum { PAGE = 4096, TICKS_PER_SECOND = 5, TICKS_PER_PASS = 5 };
 enum kind { COUNTER, TEXT, RANDOM };
 
-static const char *const WORDS[16] = {"select ", "update ", "insert ", "value ", "index ", "table ", "commit ", "page ",
-                                      "branch ", "account ", "balance ", "where ", "order ", "limit ", "from ", "\n"};
+/* Eight bytes each, without a NUL, so that a page of text is made quickly. */
+static const char WORDS[16][8] = {"select  ", "update  ", "insert  ", "account ", "index   ", "table   ", "commit  ", "page    ",
+                                  "branch  ", "balance ", "value   ", "where   ", "order by", "limit 1 ", "from    ", ";\n      "};
 
 /* splitmix64, by Sebastiano Vigna (public domain): one good 64-bit number for each state. */
 static uint64_t next(uint64_t *state) {
@@ -33,11 +34,8 @@ static uint64_t next(uint64_t *state) {
 static void fill(uint8_t *at, enum kind kind, uint64_t seed, uint64_t page, uint32_t version) {
   uint64_t state = seed ^ (page << 24) ^ (kind == COUNTER ? 0 : (uint64_t)version << 56 ^ version);
   if (kind == TEXT) {
-    for (size_t n = 0; n < PAGE;) {
-      uint64_t bits = next(&state);
-      for (int i = 0; i < 16 && n < PAGE; i++, bits >>= 4)
-        for (const char *word = WORDS[bits & 15]; *word && n < PAGE; word++) at[n++] = (uint8_t)*word;
-    }
+    for (size_t n = 0; n < PAGE;)
+      for (uint64_t bits = next(&state), i = 0; i < 16; i++, bits >>= 4, n += 8) memcpy(at + n, WORDS[bits & 15], 8);
     return;
   }
   for (size_t n = 0; n < PAGE; n += 8) {
@@ -69,7 +67,9 @@ int main(int argc, char **argv) {
 
   static uint8_t expected[PAGE];
   uint64_t choice = seed, checked = 0, passes = 0;
+  struct timespec begun, now;
   for (uint64_t tick = 1;; tick++) {
+    clock_gettime(CLOCK_MONOTONIC, &begun);
     printf("SEQ %llu\n", (unsigned long long)tick);
     for (uint64_t n = 0; n < dirty; n++) {
       uint64_t page = next(&choice) % pages;
@@ -84,6 +84,8 @@ int main(int argc, char **argv) {
       }
     }
     fflush(stdout);
-    nanosleep(&(struct timespec){.tv_nsec = 1000000000 / TICKS_PER_SECOND}, NULL);
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    int64_t left = 1000000000 / TICKS_PER_SECOND - (now.tv_sec - begun.tv_sec) * 1000000000 - (now.tv_nsec - begun.tv_nsec);
+    if (left > 0) nanosleep(&(struct timespec){.tv_nsec = left}, NULL);
   }
 }

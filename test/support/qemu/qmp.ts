@@ -54,7 +54,10 @@ export async function connectQmp(path: string): Promise<Qmp> {
     for (const reply of replies.values()) reply.reject(closed);
     for (const { found } of waiting) found.reject(closed);
   };
-  createInterface({ input: socket }).on("line", onLine);
+  // A QEMU that is killed may reset the connection; what waits on it learns so from "close".
+  createInterface({ input: socket })
+    .on("line", onLine)
+    .on("error", () => {});
   socket.on("error", () => {}).on("close", onClose);
 
   const execute = async <T>(command: string, parameters: Record<string, unknown> = {}): Promise<T> => {
