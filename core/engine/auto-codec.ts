@@ -44,6 +44,7 @@ export function autoCodec(now: () => number = () => performance.now()): CodecPol
   };
 
   return {
+    compresses: true,
     next() {
       if (looked < FIRST_LOOK) return current.codec;
       const stale = all.find((estimate) => estimate !== none && now() - estimate.triedAt > PROBE_MS);

@@ -32,17 +32,25 @@ export interface KnownSite {
   readonly known: KnownContents;
 }
 
+export interface ClassifierOptions {
+  readonly site: KnownSite | undefined;
+  /** Keep what looks like noise out of the window. */
+  readonly separateNoise: boolean;
+}
+
 /** Decides how each new content of a batch is sent. Batches come one at a time and in order. */
 export class Classifier {
   readonly #site: KnownSite | undefined;
+  readonly #separateNoise: boolean;
   readonly #base = Buffer.from(new ArrayBuffer(PAGE_SIZE));
   readonly #baseWords = new Int32Array(this.#base.buffer);
   readonly #wanted = new Int32Array(MAX_BATCH_CONTENTS * DIGEST_WORDS);
   #noise = 0;
   readonly #held = new Uint8Array(MAX_BATCH_CONTENTS);
 
-  constructor(site: KnownSite | undefined) {
-    this.#site = site;
+  constructor(options: ClassifierOptions) {
+    this.#site = options.site;
+    this.#separateNoise = options.separateNoise;
   }
 
   /** @param spool the contents of the log, where pages are sent again; without it nothing is sent as an XOR */
@@ -54,7 +62,7 @@ export class Classifier {
         batch.kinds[slot] = OP.DELTA;
         batch.deltaCount++;
         batch.counters.delta += PAGE_SIZE;
-      } else if (this.#isNoise(batch, slot)) batch.kinds[slot] = OP.STORED;
+      } else if (this.#separateNoise && this.#isNoise(batch, slot)) batch.kinds[slot] = OP.STORED;
     }
     // A spool that was made after this batch was cut begins with a later one.
     if (spool?.next !== batch.first) return;

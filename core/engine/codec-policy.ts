@@ -2,6 +2,8 @@ import { CODEC } from "../wire/numbers.ts";
 
 /** Chooses the codec of each batch, and is told how it went. */
 export interface CodecPolicy {
+  /** False where nothing is ever compressed, so that XORs and the window need not be cared for. */
+  readonly compresses: boolean;
   /** The codec of the next batch, of `CODEC`. */
   next(): number;
   /** A batch of `bytes` new bytes was encoded to `wire` bytes in `ms` milliseconds. */
@@ -18,5 +20,5 @@ const FIXED: Record<Exclude<CodecName, "auto">, number> = { zstd: CODEC.ZSTD, lz
 /** Always the same codec. */
 export function fixedCodec(name: Exclude<CodecName, "auto">): CodecPolicy {
   const codec = FIXED[name];
-  return { next: () => codec };
+  return { compresses: codec !== CODEC.NONE, next: () => codec };
 }

@@ -43,14 +43,15 @@ export class OutStream {
   written: Promise<unknown> = Promise.resolve();
 
   /**
+   * @param keyed whether pages come again, so that their last versions are to be remembered
    * @param granted credit to begin with; infinite where the other end can't answer
    * @param wake called when the stream may have become ready
    */
-  constructor(id: number, info: StreamInfo, format: SegmentFormat, granted: number, wake: () => void) {
+  constructor(id: number, info: StreamInfo, segmenter: Segmenter, keyed: boolean, granted: number, wake: () => void) {
     this.id = id;
     this.info = info;
-    this.keys = format.keyed ? new KeyTable() : undefined;
-    this.#segmenter = format.create();
+    this.keys = keyed ? new KeyTable() : undefined;
+    this.#segmenter = segmenter;
     this.#granted = granted;
     this.#wake = wake;
     this.#drained.promise.catch(() => {});

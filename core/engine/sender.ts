@@ -69,7 +69,10 @@ export class Sender {
     this.#link = link;
     this.#options = options;
     this.#encoder = new BatchEncoder(options.windowLog);
-    this.#classifier = new Classifier(options.site && { index: options.site, known: this.#known });
+    this.#classifier = new Classifier({
+      site: options.site && { index: options.site, known: this.#known },
+      separateNoise: options.codec.compresses,
+    });
   }
 
   /** Sends a stream. Rejects with what made it fail; the session may go on. */
@@ -141,12 +144,13 @@ export class Sender {
     if (this.#error) throw this.#error;
     const format = segmentFormats.get(info.format);
     if (!format) throw new ShrinkerError("usage", `Unknown format "${info.format}" of "${info.name}"`);
-    if ((format.keyed || this.#options.site) && !this.#spool) {
+    const keyed = format.keyed && this.#options.codec.compresses;
+    if ((keyed || this.#options.site) && !this.#spool) {
       this.#spool = new ContentFile(this.#options.spoolDir, this.#log.next);
     }
     const id = this.#nextId++;
     const granted = this.#link.duplex ? 0 : Number.POSITIVE_INFINITY;
-    const stream = new OutStream(id, info, format, granted, () => this.#pump());
+    const stream = new OutStream(id, info, format.create(), keyed, granted, () => this.#pump());
     this.#streams.set(id, stream);
     await this.#link.control(FRAME.OPEN, encodeControl(Open, { stream: id, ...info }));
     return stream;
@@ -162,25 +166,31 @@ export class Sender {
     await this.#link.control(FRAME.RESET, encodeControl(Reset, reset)).catch(() => {});
   }
 
-  /** Cuts batches while a stream is ready and a batch is free. */
+  /** Cuts a batch if a stream is ready and a batch is free. One a turn: reads and writes are served between them. */
   #pump(): void {
     if (this.#pumping) return;
     this.#pumping = true;
-    try {
-      for (let stream = this.#next(); stream; stream = this.#next()) {
-        const batch = this.#free.pop() ?? this.#make();
-        if (!batch) return;
-        this.#log.forget(this.#log.next - this.#options.logLimit);
-        batch.reset(stream.id, this.#log, stream.keys);
-        stream.fill(batch);
-        if (batch.segments > 0) this.#dispatch(batch, stream);
-        else this.#free.push(batch);
-      }
-    } catch (error) {
-      this.#link.fail(error instanceof RangeError ? logFull(error) : (error as Error));
-    } finally {
+    setImmediate(() => {
       this.#pumping = false;
-    }
+      const stream = this.#next();
+      const batch = stream && (this.#free.pop() ?? this.#make());
+      if (!stream || !batch) return;
+      try {
+        this.#cut(batch, stream);
+      } catch (error) {
+        this.#link.fail(error instanceof RangeError ? logFull(error) : (error as Error));
+        return;
+      }
+      this.#pump();
+    });
+  }
+
+  #cut(batch: Batch, stream: OutStream): void {
+    this.#log.forget(this.#log.next - this.#options.logLimit);
+    batch.reset(stream.id, this.#log, stream.keys);
+    stream.fill(batch);
+    if (batch.segments > 0) this.#dispatch(batch, stream);
+    else this.#free.push(batch);
   }
 
   #make(): Batch | undefined {
