@@ -1,5 +1,5 @@
 import type { Piece, StreamInfo } from "../machines/machine.ts";
-import type { Segmenter, SegmentFormat } from "../segment/segmenter.ts";
+import type { Segmenter } from "../segment/segmenter.ts";
 import { type Batch, MIN_CREDIT, SLICE_BYTES } from "./batch.ts";
 import { noCounters } from "./counters.ts";
 import { KeyTable } from "./key-table.ts";
