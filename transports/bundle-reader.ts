@@ -1,6 +1,7 @@
 import { fileError, LinkError, ShrinkerError } from "../core/errors.ts";
 import type { Connection } from "../core/transport/transport.ts";
 import { readPiece, STUCK_MS } from "./fd.ts";
+import { guard } from "./guard.ts";
 import { within } from "./within.ts";
 
 /**
@@ -15,10 +16,8 @@ export function bundleReader(
   close: () => void,
 ): Connection {
   let reading: Promise<Uint8Array> | undefined;
-  let failure: Error | undefined;
   let dropping: Promise<unknown> | undefined;
-  const failed = Promise.withResolvers<never>();
-  failed.promise.catch(() => {});
+  const work = guard();
 
   function read(): Promise<Uint8Array> {
     reading = readPiece(fd, pieceBytes).catch((error) => {
@@ -29,14 +28,13 @@ export function bundleReader(
     return reading;
   }
   async function* pieces(): AsyncGenerator<Uint8Array> {
-    if (failure !== undefined) throw failure;
+    if (work.failure) throw work.failure;
     let next = read();
     for (;;) {
-      const piece = await Promise.race([next, failed.promise]);
+      const piece = await work.wait(next);
       if (piece.length === 0) return;
       next = read();
       yield piece;
-      if (failure !== undefined) throw failure;
     }
   }
 
@@ -49,8 +47,7 @@ export function bundleReader(
     },
     async end() {},
     async destroy(reason = new LinkError(`Reading "${path}" was given up`)) {
-      failure ??= reason;
-      failed.reject(failure);
+      work.fail(reason);
       // The descriptor is closed only once nothing uses it, or another file would take its number.
       dropping ??= Promise.resolve(reading).then(close, close);
       await within(dropping, STUCK_MS);

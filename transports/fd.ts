@@ -7,7 +7,8 @@ import { coalesce } from "./coalesce.ts";
 
 /**
  * File descriptors as such, on the runtime's thread pool: they may be inherited (stdout), pipes or devices, and Deno
- * writes to `process.stdout` synchronously, which would stop the reading direction.
+ * writes to `process.stdout` synchronously, which would stop the reading direction. (Deno 2.9 also writes to other
+ * files synchronously, which only shows where a FIFO's reader is slow; its stdout is asynchronous here.)
  */
 
 /** Longest pause before a descriptor that somebody made non-blocking is tried again. */

@@ -2,6 +2,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { LinkError } from "../../core/errors.ts";
 import type { Connection } from "../../core/transport/transport.ts";
+import { guard } from "../../transports/guard.ts";
 import { pieceQueue } from "../../transports/queue.ts";
 
 export type Fault = (input: AsyncIterable<Uint8Array>) => AsyncIterable<Uint8Array>;
@@ -117,15 +118,12 @@ export function faulty(
   connection: Connection,
   { input = [], output = [] }: { input?: readonly Fault[]; output?: readonly Fault[] },
 ): Connection {
-  let failure: Error | undefined;
-  const failed = Promise.withResolvers<never>();
-  failed.promise.catch(() => {});
+  const work = guard();
   let wake: (() => void) | undefined;
   const fail = (error: Error) => {
-    failure ??= error;
-    failed.reject(failure);
+    work.fail(error);
     wake?.();
-    return connection.destroy(failure);
+    return connection.destroy(work.failure);
   };
   const apply = (faults: readonly Fault[], source: AsyncIterable<Uint8Array>) =>
     faults.reduce((stream, fault) => fault(stream), source);
@@ -141,7 +139,7 @@ export function faulty(
     const pieces = apply(input, connection.input)[Symbol.asyncIterator]();
     try {
       for (;;) {
-        const next = await Promise.race([pieces.next(), failed.promise]);
+        const next = await work.wait(pieces.next());
         if (next.done) return;
         yield next.value;
       }
@@ -156,17 +154,17 @@ export function faulty(
     input: received(),
     async write(buffers) {
       for (const buffer of buffers) {
-        while (queue.size >= CAPACITY && failure === undefined)
+        while (queue.size >= CAPACITY && work.failure === undefined)
           await new Promise<void>((resolve) => {
             wake = resolve;
           });
-        if (failure !== undefined) throw failure;
+        if (work.failure) throw work.failure;
         queue.push(new Uint8Array(buffer));
       }
     },
     async end() {
       queue.end();
-      await Promise.race([sent, failed.promise]);
+      await work.wait(sent);
     },
     destroy(reason = new LinkError(`The connection to ${connection.peer} was dropped`)) {
       queue.fail(reason, true);

@@ -1,9 +1,8 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { transportCompliance } from "./compliance.ts";
-import { at, listen, readAll } from "./helpers.ts";
+import { at, listen, program, readAll } from "./helpers.ts";
 
 const open = (text: string, signal: AbortSignal) => {
   const { address, transport } = at(text);
@@ -53,16 +52,14 @@ transportCompliance("unix:", async () => {
 });
 
 // The command joins its stdio to a socket, so this is also the suite of what `--stdio` uses.
-const runtime = `'${process.execPath}' ${onDeno ? "run -A --no-check" : ""}`;
 transportCompliance("exec:", async () => {
   const folder = mkdtempSync(join(tmpdir(), "shrinker-"));
   const listener = await listen(`unix:${folder}/a`);
-  const bridge = fileURLToPath(new URL("bridge.ts", import.meta.url));
   return {
     listener,
     // Deno holds a duplicate of stdout.
     acceptorCanEnd: !onDeno,
-    dial: (signal) => open(`exec:exec ${runtime} '${bridge}' 'unix:${folder}/a' 2>/dev/null`, signal),
+    dial: (signal) => open(`exec:${program("bridge.ts")} 'unix:${folder}/a' 2>/dev/null`, signal),
     listenElsewhere: (signal) => listen(`unix:${folder}/b${names++}`, { signal }),
     async dialNothing(signal) {
       const connection = await open("exec:exit 7", signal);

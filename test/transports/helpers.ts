@@ -2,8 +2,15 @@ import { createHash } from "node:crypto";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { type Address, type Connection, parseAddress, type Transport } from "../../core/transport/transport.ts";
 import { transports } from "../../transports/registry.ts";
+
+/** The start of a shell command that runs one of these programs by the runtime that the tests run on. */
+export function program(name: string): string {
+  const flags = "Deno" in globalThis ? "run -A --no-check" : "";
+  return `exec '${process.execPath}' ${flags} '${fileURLToPath(new URL(name, import.meta.url))}'`;
+}
 
 /** A signal that is never given. */
 export const { signal: never } = new AbortController();
