@@ -6,8 +6,18 @@ interface BunGlobal {
   readonly CryptoHasher: { hash(algorithm: "sha256", input: Uint8Array, into: Uint8Array): void };
 }
 
+interface DenoGlobal {
+  readonly version: { readonly deno: string };
+  dlopen(library: string, symbols: object): Library;
+}
+
+/** Where a foreign function interface puts `lseek`; a `long` comes as a bigint or, on Bun, as a number where it fits. */
+interface Library {
+  readonly symbols: { lseek(fd: number, offset: bigint, whence: number): bigint | number };
+}
+
 const bun = (globalThis as { Bun?: BunGlobal }).Bun;
-const deno = (globalThis as { Deno?: { version: { deno: string } } }).Deno;
+const deno = (globalThis as { Deno?: DenoGlobal }).Deno;
 
 /** `bun 1.4.5`, `deno 2.9.5` or `node 24.1.0`. */
 export const runtime: string = bun
@@ -20,3 +30,54 @@ export const runtime: string = bun
 export const sha256Into: (input: Uint8Array, into: Uint8Array) => void = bun
   ? (input, into) => bun.CryptoHasher.hash("sha256", input, into)
   : (input, into) => into.set(hash("sha256", input, "buffer"));
+
+/** Tells where a file's data lies, so that holes need not be read. */
+export interface HoleMap {
+  /**
+   * The next bytes that are not a hole, `[start, end)`, at or after `offset`, which is below the file's size; both are
+   * the size where only a hole is left. What can't be told counts as data: reading it is always right.
+   */
+  next(offset: number): { start: number; end: number };
+}
+
+const SEEK_DATA = 3;
+const SEEK_HOLE = 4;
+let libc: Promise<Library["symbols"] | undefined> | undefined;
+
+/** glibc's `lseek`; undefined on another system or C library, on Node, and on Deno without `--allow-ffi`. */
+async function openLibc(): Promise<Library["symbols"] | undefined> {
+  if (process.platform !== "linux") return undefined;
+  try {
+    if (bun) {
+      // Not a literal: other runtimes and bundlers would look for the module.
+      const module: string = "bun:ffi";
+      const ffi = (await import(module)) as Pick<DenoGlobal, "dlopen">;
+      return ffi.dlopen("libc.so.6", { lseek: { args: ["i32", "i64", "i32"], returns: "i64" } }).symbols;
+    }
+    return deno?.dlopen("libc.so.6", { lseek: { parameters: ["i32", "i64", "i32"], result: "i64" } }).symbols;
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * The holes of an open file, by lseek's `SEEK_DATA` and `SEEK_HOLE` (POSIX.1-2024), which no runtime offers; undefined
+ * where the runtime can't call it, or the file system can't tell. Moves the file's position: read by offsets.
+ * @param size the file's size in bytes, > 0
+ */
+export async function openHoleMap(fd: number, size: number): Promise<HoleMap | undefined> {
+  libc ??= openLibc();
+  const symbols = await libc;
+  if (!symbols) return undefined;
+  const seek = (offset: number, whence: number) => Number(symbols.lseek(fd, BigInt(offset), whence));
+  if (seek(0, SEEK_HOLE) < 0) return undefined;
+  return {
+    next(offset) {
+      const start = seek(offset, SEEK_DATA);
+      // Errors can't be told apart without errno, but in a hole the next hole begins right here.
+      if (start < 0) return { start: seek(offset, SEEK_HOLE) === offset ? size : offset, end: size };
+      const end = seek(start, SEEK_HOLE);
+      return { start: Math.min(start, size), end: end < 0 ? size : Math.min(end, size) };
+    },
+  };
+}

@@ -20,10 +20,17 @@ export interface StreamInfo {
 /** A piece of a stream: bytes, or a hole that nobody had to read. */
 export type Piece = BytePiece | HolePiece;
 
+/**
+ * Bytes, and with them everything in their `ArrayBuffer`: whoever takes the piece owns it until `release`, and may even
+ * transfer it to another thread. It is therefore not shared with other pieces (a slice of a pooled `Buffer` is).
+ */
 export interface BytePiece {
   readonly bytes: Uint8Array;
-  /** Gives the buffer back once it has been segmented; where it is missing, the buffer is dropped. */
-  release?(): void;
+  /**
+   * Gives the buffer back, to be called once; where it is missing, the buffer is dropped.
+   * @param buffer where the piece's own was transferred: a view of the whole of another `ArrayBuffer` of its size
+   */
+  release?(buffer?: Uint8Array): void;
 }
 
 export interface HolePiece {
@@ -42,8 +49,8 @@ export interface StreamSource {
 
 /** Where a stream's bytes go at the destination. Calls don't overlap. */
 export interface StreamSink {
-  /** Takes bytes; resolves when they may change again and the sink can take more. */
-  write(bytes: Uint8Array): Promise<void>;
+  /** Takes a piece; resolves when the sink can take more. The bytes may change once the piece is released, which may be later. */
+  write(piece: BytePiece): Promise<void>;
   /** Takes `length` zero bytes. */
   zeros(length: number): Promise<void>;
   /** All bytes were given and their digest is right: makes them last (synced), not yet visible under the final name. */

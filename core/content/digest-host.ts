@@ -1,0 +1,92 @@
+import { Worker } from "node:worker_threads";
+import { ShrinkerError } from "../errors.ts";
+import { type DigestReply, type DigestRequest, digestServer } from "./digest-server.ts";
+
+/** Milliseconds that the thread outlives its last user. */
+const LINGER_MS = 1_000;
+
+/** A digest as its host knows it. */
+export interface DigestClient {
+  take(reply: DigestReply): void;
+  /** The thread is gone, with the buffers that it had. */
+  fail(error: Error): void;
+}
+
+/** A digest server, on a thread where one can be had. */
+export interface DigestHost {
+  post(request: DigestRequest): void;
+  /** Counts the replies that clients wait for: while there are some, the thread holds the process, and not longer. */
+  owe(change: 1 | -1): void;
+  readonly clients: Map<number, DigestClient>;
+  stop(): void;
+}
+
+let current: Promise<DigestHost> | undefined;
+let users = 0;
+let lingering: ReturnType<typeof setTimeout> | undefined;
+
+/** The one host of the process. Each user ends with `leaveHost`. */
+export function enterHost(): Promise<DigestHost> {
+  users++;
+  clearTimeout(lingering);
+  current ??= startThread();
+  return current;
+}
+
+export function leaveHost(): void {
+  if (--users > 0) return;
+  lingering = setTimeout(() => {
+    void current?.then((host) => host.stop());
+    current = undefined;
+  }, LINGER_MS);
+  lingering.unref();
+}
+
+/** Hashes on this thread: where threads are not allowed, or the program was bundled without the thread's file. */
+function serveHere(): DigestHost {
+  const clients = new Map<number, DigestClient>();
+  const post = digestServer((reply) => clients.get(reply.id)?.take(reply));
+  return { post, owe() {}, clients, stop() {} };
+}
+
+/** Resolves once the thread has answered, so that nothing is given to one that doesn't start. */
+function startThread(): Promise<DigestHost> {
+  const started = Promise.withResolvers<DigestHost>();
+  let worker: Worker;
+  try {
+    // The thread's file is next to this one: TypeScript in a checkout, JavaScript where it was built.
+    const file = `./plain-digest-worker${import.meta.url.endsWith(".ts") ? ".ts" : ".js"}`;
+    worker = new Worker(new URL(file, import.meta.url));
+  } catch {
+    started.resolve(serveHere());
+    return started.promise;
+  }
+  const clients = new Map<number, DigestClient>();
+  let ready = false;
+  let owed = 0;
+  const end = (cause?: unknown) => {
+    if (!ready) started.resolve(serveHere());
+    else if (current === started.promise) current = undefined;
+    for (const client of [...clients.values()]) {
+      client.fail(new ShrinkerError("bug", "The thread that computes SHA-256 ended; run the command again", { cause }));
+    }
+  };
+  worker.on("error", end);
+  worker.on("exit", end);
+  worker.on("message", (message: DigestReply | "ready") => {
+    if (message !== "ready") return clients.get(message.id)?.take(message);
+    ready = true;
+    worker.unref();
+    started.resolve({
+      post: (request) => worker.postMessage(request, request.kind === "bytes" ? [request.buffer] : []),
+      owe(change) {
+        owed += change;
+        if (owed === 0) worker.unref();
+        else if (owed === 1 && change > 0) worker.ref();
+      },
+      clients,
+      stop: () => void worker.terminate(),
+    });
+  });
+  return started.promise;
+}

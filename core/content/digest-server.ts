@@ -1,0 +1,86 @@
+import { createHash, type Hash } from "node:crypto";
+
+/** What is asked for the digest `id`. Requests of one digest are served in order. */
+export type DigestRequest =
+  | {
+      readonly id: number;
+      readonly kind: "bytes";
+      readonly buffer: ArrayBuffer;
+      readonly start: number;
+      readonly end: number;
+    }
+  | { readonly id: number; readonly kind: "zeros"; readonly length: number }
+  | { readonly id: number; readonly kind: "digest" }
+  | { readonly id: number; readonly kind: "drop" };
+
+/** What comes back: each buffer once it is hashed, in order, and the 32 bytes of a digest that was asked for. */
+export type DigestReply =
+  | { readonly id: number; readonly kind: "buffer"; readonly buffer: ArrayBuffer }
+  | { readonly id: number; readonly kind: "digest"; readonly digest: Uint8Array };
+
+interface Job {
+  readonly hash: Hash;
+  readonly queue: DigestRequest[];
+  /** How much of the run of zeros at the head of the queue is hashed. */
+  zeros: number;
+}
+
+const ZEROS = new Uint8Array(1 << 20);
+/** Zeros hashed in one turn: about 10 ms, so that a terabyte of them holds up nobody else. */
+const ZERO_TURN = 16 << 20;
+
+/** Hashes for many digests, a piece of each in turn. Returns what takes a request. */
+export function digestServer(reply: (reply: DigestReply, transfer: ArrayBuffer[]) => void) {
+  const jobs = new Map<number, Job>();
+  let turning = false;
+
+  function step(id: number, job: Job): void {
+    const request = job.queue[0]!;
+    if (request.kind === "zeros") {
+      const stop = Math.min(request.length, job.zeros + ZERO_TURN);
+      while (job.zeros < stop) {
+        const length = Math.min(ZEROS.length, stop - job.zeros);
+        job.hash.update(length === ZEROS.length ? ZEROS : ZEROS.subarray(0, length));
+        job.zeros += length;
+      }
+      if (job.zeros < request.length) return;
+      job.zeros = 0;
+    } else if (request.kind === "bytes") {
+      job.hash.update(new Uint8Array(request.buffer, request.start, request.end - request.start));
+      reply({ id, kind: "buffer", buffer: request.buffer }, [request.buffer]);
+    } else {
+      const digest = new Uint8Array(job.hash.digest());
+      reply({ id, kind: "digest", digest }, [digest.buffer]);
+      jobs.delete(id);
+    }
+    job.queue.shift();
+  }
+
+  function turn(): void {
+    let left = false;
+    for (const [id, job] of jobs) {
+      if (job.queue.length > 0) step(id, job);
+      left ||= job.queue.length > 0;
+    }
+    turning = left;
+    if (left) setImmediate(turn);
+  }
+
+  return (request: DigestRequest): void => {
+    let job = jobs.get(request.id);
+    if (request.kind === "drop") {
+      // Who waits for a buffer gets it, hashed or not.
+      for (const queued of job?.queue ?? []) {
+        if (queued.kind === "bytes") reply({ id: queued.id, kind: "buffer", buffer: queued.buffer }, [queued.buffer]);
+      }
+      jobs.delete(request.id);
+      return;
+    }
+    if (!job) {
+      job = { hash: createHash("sha256"), queue: [], zeros: 0 };
+      jobs.set(request.id, job);
+    }
+    job.queue.push(request);
+    if (!turning) turn();
+  };
+}

@@ -1,0 +1,10 @@
+/** The worker thread that plain-digest.ts starts: nothing but a digest server at its port. */
+import { parentPort } from "node:worker_threads";
+import { digestServer } from "./digest-server.ts";
+
+const port = parentPort!;
+port.on(
+  "message",
+  digestServer((reply, transfer) => port.postMessage(reply, transfer)),
+);
+port.postMessage("ready");
