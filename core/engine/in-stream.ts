@@ -97,7 +97,7 @@ export class InStream {
     addCounters(this.counters, counters);
     if (!Number.isSafeInteger(this.counters.plain)) throw new ProtocolError(`"${this.info.name}" is too long`);
     if (this.#error) {
-      for (const piece of pieces) if ("bytes" in piece) piece.release?.(asWhole(piece.bytes));
+      for (const piece of pieces) if ("bytes" in piece) piece.release?.();
       this.#consume(cost);
       return;
     }
@@ -132,7 +132,7 @@ export class InStream {
         ? error
         : new ShrinkerError("bug", `"${this.info.name}" failed: ${String(error)}`, { cause: error });
     for (const { piece, cost } of this.#queue.splice(0)) {
-      if ("bytes" in piece) piece.release?.(asWhole(piece.bytes));
+      if ("bytes" in piece) piece.release?.();
       this.#consume(cost);
     }
     this.#written.reject(this.#error);
@@ -176,9 +176,4 @@ export class InStream {
       throw new IntegrityError(`"${this.info.name}" has another SHA-256 than at the source: send it again`);
     }
   }
-}
-
-/** The whole buffer that a piece was cut from. */
-function asWhole(bytes: Uint8Array): Uint8Array {
-  return new Uint8Array(bytes.buffer);
 }

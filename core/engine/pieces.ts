@@ -78,7 +78,9 @@ export class PieceBuilder {
     if (this.#at < POOLED) {
       this.#pieces.push({ bytes: new Uint8Array(this.#buffer.subarray(0, this.#at)) });
     } else {
-      const release = (buffer: Uint8Array) => this.#pool.give(buffer);
+      const own = this.#buffer;
+      // Whoever hashes the bytes on another thread gives back another buffer of the same size.
+      const release = (buffer: Uint8Array = own) => this.#pool.give(buffer);
       this.#pieces.push({ bytes: this.#buffer.subarray(0, this.#at), release });
       this.#buffer = asBuffer(this.#pool.take());
     }
