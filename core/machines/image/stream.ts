@@ -1,26 +1,12 @@
-import { fileError } from "../../errors.ts";
+import { CancelledError, fileError } from "../../errors.ts";
 import type { Reader } from "./reader.ts";
 
 /** Milliseconds after which what has come is handed out although the buffer isn't full. */
 const PATIENCE_MS = 20;
-const LATE = Symbol();
 
 /** What is read of a runtime's stream, such as `process.stdin`. */
 export interface InputStream extends AsyncIterable<Uint8Array> {
   destroy(): unknown;
-}
-
-/** Waits no longer than `PATIENCE_MS`. */
-async function soon<T>(promise: Promise<T>): Promise<T | typeof LATE> {
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  const late = new Promise<typeof LATE>((resolve) => {
-    timer = setTimeout(() => resolve(LATE), PATIENCE_MS);
-  });
-  try {
-    return await Promise.race([promise, late]);
-  } finally {
-    clearTimeout(timer);
-  }
 }
 
 /**
@@ -33,15 +19,31 @@ export function streamReader(stream: InputStream, name: string) {
   let pending: Promise<IteratorResult<Uint8Array, unknown>> | undefined;
   let rest: Uint8Array = new Uint8Array(0);
   let ended = false;
+  let interrupt = () => {};
+
+  /** The next step of the input; undefined if it is late and the caller is impatient. */
+  async function arrival(patient: boolean) {
+    pending ??= input.next();
+    const first = Promise.withResolvers<IteratorResult<Uint8Array, unknown> | undefined>();
+    // Destroying the stream would do, but on Deno standard input leaves a pending read waiting (and the process, until
+    // its end is told by `process.exit`).
+    interrupt = () => first.reject(new CancelledError());
+    pending.then(first.resolve, first.reject);
+    const timer = patient ? undefined : setTimeout(() => first.resolve(undefined), PATIENCE_MS);
+    try {
+      return await first.promise;
+    } finally {
+      clearTimeout(timer);
+    }
+  }
 
   /** Fetches the next bytes to `rest`; false if they are late and the caller is impatient. */
   async function more(patient: boolean): Promise<boolean> {
-    pending ??= input.next();
-    const next = patient ? await pending : await soon(pending);
-    if (next === LATE) return false;
+    const step = await arrival(patient);
+    if (!step) return false;
     pending = undefined;
-    if (next.done) ended = true;
-    else rest = next.value;
+    if (step.done) ended = true;
+    else rest = step.value;
     return true;
   }
 
@@ -65,7 +67,10 @@ export function streamReader(stream: InputStream, name: string) {
     hole: () => 0,
     read,
     async finish() {},
-    interrupt: () => void stream.destroy(),
+    interrupt() {
+      interrupt();
+      stream.destroy();
+    },
     async close() {},
   };
   return {

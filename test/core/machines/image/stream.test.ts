@@ -49,6 +49,18 @@ describe("standard input", () => {
     await expect(run).rejects.toThrow("cancelled");
   });
 
+  test("ends with the signal's reason though the stream keeps its pending read", async () => {
+    const never = new Promise<IteratorResult<Uint8Array>>(() => {});
+    const steps = [Promise.resolve({ done: false, value: noise(600) }), never];
+    const stdin = { [Symbol.asyncIterator]: () => ({ next: () => steps.shift() ?? never }), destroy() {} };
+    const source = await openImage({ path: "-", stdin });
+    const abort = new AbortController();
+    const run = (async () => {
+      for await (const _ of source.pieces(abort.signal)) setTimeout(() => abort.abort(), 10);
+    })();
+    await expect(run).rejects.toThrow("cancelled");
+  }, 5_000);
+
   test("is the process's own, and standard output too, and the process ends", async () => {
     const image = new URL("../../../../core/machines/image/", import.meta.url).href;
     const script = `
