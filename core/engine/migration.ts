@@ -16,6 +16,8 @@ export interface MigrationOptions {
   /** How many streams are sent at once; the others follow in their order. */
   readonly parallel: number;
   readonly signal: AbortSignal;
+  /** Told what became of a stream as soon as that is known, also where the session breaks later. */
+  readonly settled?: (outcome: StreamOutcome) => void;
 }
 
 /**
@@ -35,6 +37,7 @@ export async function sendAll(
       const i = next++;
       const sent = sendOne(session.sender, sources[i]!, duplex, options.signal);
       outcomes[i] = sent.then(({ outcome }) => outcome);
+      void outcomes[i].then(options.settled, () => {});
       // The outcome is known when it has landed; the next stream need not wait for that.
       await sent;
     }

@@ -30,8 +30,6 @@ export interface Agreement {
 }
 
 interface CommonOptions {
-  /** The tenant whose contents may meet. */
-  readonly domain: string;
   readonly windowLog: number;
   readonly logLimit: number;
   /** This program and its version. */
@@ -40,8 +38,17 @@ interface CommonOptions {
   readonly times?: LinkTimes | undefined;
 }
 
-export type SourceOptions = CommonOptions & Omit<SenderOptions, "windowLog" | "logLimit">;
-export type DestinationOptions = CommonOptions & Omit<ReceiverOptions, "windowLog" | "logLimit">;
+export interface SourceOptions extends CommonOptions, Omit<SenderOptions, "windowLog" | "logLimit"> {
+  /** The tenant whose contents may meet. */
+  readonly domain: string;
+}
+
+export interface DestinationOptions extends CommonOptions, Omit<ReceiverOptions, "windowLog" | "logLimit"> {
+  /** As the source's; undefined takes any, for a session that is only looked at. */
+  readonly domain: string | undefined;
+  /** Called once a source has introduced itself; what it throws is why the session is refused. */
+  readonly admit?: () => void;
+}
 
 /** Milliseconds that a peer gets to say its first word, and to take the last one. */
 const HANDSHAKE_MS = 15_000;
@@ -178,12 +185,13 @@ async function greet(link: Link, options: SourceOptions): Promise<Agreement> {
 async function answer(link: Link, options: DestinationOptions): Promise<Agreement> {
   const frame = await introduction(link, FRAME.HELLO);
   const hello = decodeControl(Hello, frame.payload);
-  if (hello.domain !== options.domain) {
+  if (options.domain !== undefined && hello.domain !== options.domain) {
     throw new ShrinkerError(
       "refused",
       `${link.connection.peer} belongs to the domain "${hello.domain}", this receiver to "${options.domain}": contents of different domains never meet`,
     );
   }
+  options.admit?.();
   // What was recorded can't be negotiated.
   const windowLog = link.duplex ? Math.min(hello.window, options.windowLog) : hello.window;
   const logLimit = link.duplex ? Math.min(hello.log, options.logLimit) : hello.log;
