@@ -2,6 +2,7 @@ import { openPlainDigest } from "../../content/plain-digest.ts";
 import { fileError, ShrinkerError } from "../../errors.ts";
 import type { StreamInfo, StreamSink } from "../machine.ts";
 import type { AsideFile } from "./aside.ts";
+import { dataRuns } from "./data-runs.ts";
 import { countLength } from "./length.ts";
 
 /** The last time that a `Date` can hold, in milliseconds. */
@@ -19,11 +20,11 @@ export async function fileSink(file: AsideFile, info: StreamInfo, withDigest: bo
   let committed = false;
 
   async function writeAll(bytes: Uint8Array): Promise<void> {
-    let at = length.advance(bytes.length);
-    for (let done = 0; done < bytes.length; ) {
-      const { bytesWritten } = await handle.write(bytes, done, bytes.length - done, at);
-      done += bytesWritten;
-      at += bytesWritten;
+    const start = length.advance(bytes.length);
+    for (const [from, to] of dataRuns(bytes, start)) {
+      for (let done = from; done < to; ) {
+        done += (await handle.write(bytes, done, to - done, start + done)).bytesWritten;
+      }
     }
   }
 
