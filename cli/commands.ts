@@ -1,0 +1,63 @@
+import type { CommandSpec, OptionSpec } from "./command.ts";
+
+const COMMON: readonly OptionSpec[] = [
+  { name: "json", text: "Print events and a summary, as one JSON object a line" },
+  { name: "quiet", text: "Print nothing but errors" },
+];
+const SESSION: readonly OptionSpec[] = [
+  { name: "domain", value: "NAME", text: 'Whose contents may meet; alike at both ends (default: "default")' },
+  { name: "spool", value: "DIR", text: "Folder on a disk for contents that may be referred to again" },
+  { name: "spool-limit", value: "SIZE", text: "How much of them is kept, such as 8G" },
+  { name: "insecure", text: "Allow links beyond this machine, which are not authenticated yet" },
+  { name: "no-progress", text: "Show no progress" },
+  ...COMMON,
+];
+
+/** Every command. A new one is a file and an entry here. */
+export const commands: readonly CommandSpec[] = [
+  {
+    name: "migrate",
+    args: "MACHINE...",
+    text: "Send machines: disk images, saved QEMU streams, memory files, or - for stdin",
+    options: [
+      { name: "to", value: "ADDRESS", text: "tcp://HOST:PORT, unix:PATH, exec:COMMAND or file:BUNDLE" },
+      { name: "compress", value: "CODEC", text: "auto, zstd, lz4 or none (default: auto)" },
+      { name: "bandwidth", value: "RATE", text: "Send no faster, such as 100Mbit or 12MB" },
+      { name: "parallel", value: "N", text: "Machines that are sent at once (default: 1)" },
+      { name: "format", value: "FORMAT", text: "raw, qemu or bytes, for all machines (default: by their first bytes)" },
+      { name: "force", text: "Replace a bundle that exists" },
+      { name: "dry-run", text: "Read everything, say what would be sent, and send nothing" },
+      ...SESSION,
+    ],
+    examples: [
+      "shrinker migrate a.qevm b.qevm disk.raw --to tcp://127.0.0.1:4747",
+      "shrinker migrate web=/var/lib/vm/1.img --to 'exec:ssh HOST shrinker receive --stdio --output /srv/vm'",
+      "shrinker migrate *.img --to file:/mnt/usb/site.bundle",
+    ],
+    dataOnStdout: (options) => options.text("to") === "file:-",
+    load: async () => (await import("./migrate.ts")).migrate,
+  },
+  {
+    name: "receive",
+    args: "[file:BUNDLE]",
+    text: "Receive machines: from a bundle, or as a daemon",
+    options: [
+      { name: "output", value: "DIR", text: "Where they are put; - is stdout, for one" },
+      { name: "listen", value: "ADDRESS", text: "tcp://HOST:PORT (0: any port) or unix:PATH" },
+      { name: "stdio", text: "The other end of exec:, on stdin and stdout" },
+      { name: "once", text: "End after one session" },
+      { name: "max-sessions", value: "N", text: "Sessions at once; more are refused (default: 8)" },
+      { name: "force", text: "Replace files that exist" },
+      { name: "all-or-nothing", text: "Keep a session's machines only if all of them are right" },
+      { name: "dry-run", text: "Verify a bundle completely, and write nothing" },
+      ...SESSION,
+    ],
+    examples: [
+      "shrinker receive --listen tcp://127.0.0.1:4747 --output /srv/vm",
+      "shrinker receive file:/mnt/usb/site.bundle --output /srv/vm",
+      "shrinker receive file:/mnt/usb/site.bundle --dry-run",
+    ],
+    dataOnStdout: (options) => options.flag("stdio") || options.text("output") === "-",
+    load: async () => (await import("./receive.ts")).receive,
+  },
+];

@@ -1,0 +1,82 @@
+import { addCounters, noCounters } from "../core/engine/counters.ts";
+import { ShrinkerError } from "../core/errors.ts";
+import type { Connection, Listener } from "../core/transport/transport.ts";
+import type { Output } from "./output.ts";
+import { type ReceivingOptions, startReceiving } from "./receive-session.ts";
+import type { Interrupt } from "./signals.ts";
+import { type SessionSummary, sessionEvent } from "./summary.ts";
+import { formatBytes, formatSeconds } from "./units.ts";
+
+/** Connections that have not introduced themselves yet; further ones are dropped without a word. */
+const MAX_STRANGERS = 64;
+
+export interface ServeOptions {
+  readonly maxSessions: number;
+  readonly output: Output;
+  readonly interrupt: Interrupt;
+}
+
+/** Receives sessions, several at once, until a signal comes. A session that fails stops no other. */
+export async function serve(listener: Listener, receiving: ReceivingOptions, options: ServeOptions): Promise<number> {
+  const { maxSessions, output, interrupt } = options;
+  const begun = performance.now();
+  const sessions = new Set<Promise<void>>();
+  const sum = { counters: noCounters(), wire: 0, sessions: 0, failed: 0 };
+  let admitted = 0;
+
+  async function run(connection: Connection, session: number): Promise<void> {
+    const { peer } = connection;
+    let counted = false;
+    const admit = () => {
+      if (admitted >= maxSessions)
+        throw new ShrinkerError("refused", `This receiver has ${admitted} sessions, its limit: try again later`);
+      admitted++;
+      counted = true;
+    };
+    const event = (value: object) => output.event({ ...value, session });
+    const summary = await startReceiving(connection, { ...receiving, admit, event }).summary;
+    if (counted) admitted--;
+    addCounters(sum.counters, summary.counters);
+    sum.wire += summary.wire;
+    sum.sessions++;
+    const { error } = summary;
+    if (error) {
+      sum.failed++;
+      const landed = summary.streams.some((stream) => stream.landed) ? ` (${describe(summary)})` : "";
+      output.error(new ShrinkerError(error.code, `Session ${session} of ${peer}${landed}: ${error.message}`, error));
+    } else output.note(`session ${session} of ${peer}: ${describe(summary)}`);
+    output.event({ type: "session", session, peer, ...sessionEvent(summary) });
+  }
+
+  try {
+    for (let number = 1; ; number++) {
+      const connection = await listener.accept();
+      if (!connection) break;
+      if (sessions.size - admitted >= MAX_STRANGERS) {
+        void connection.destroy();
+        continue;
+      }
+      const session = run(connection, number);
+      sessions.add(session);
+      void session.finally(() => sessions.delete(session));
+    }
+  } catch (error) {
+    if (!interrupt.signal.aborted) throw error;
+  } finally {
+    await Promise.all(sessions);
+  }
+  const { counters, wire } = sum;
+  const more = { sessions: sum.sessions, failed: sum.failed };
+  const seconds = (performance.now() - begun) / 1000;
+  const summary = { counters, wire, seconds, streams: [], error: undefined, more };
+  output.event({ type: "summary", ...sessionEvent(summary) });
+  return interrupt.code ?? 0;
+}
+
+/** `a.qevm, b.qevm landed, 383.0 MB plain, 84.0 MB on the wire, 3.1 s`. */
+function describe({ streams, counters, wire, seconds }: SessionSummary): string {
+  const landed = streams.filter((stream) => stream.landed).map(({ name }) => name);
+  const some = landed.length > 5 ? `${landed.slice(0, 4).join(", ")} and ${landed.length - 4} more` : landed.join(", ");
+  const bytes = `${formatBytes(counters.plain)} plain, ${formatBytes(wire)} on the wire`;
+  return `${some || "nothing"} landed, ${bytes}, ${formatSeconds(seconds)}`;
+}

@@ -1,0 +1,22 @@
+import { cac } from "cac";
+import { commands } from "./commands.ts";
+import { variableOf } from "./options.ts";
+
+const NOTE = {
+  title: "Environment",
+  body: `  An option's default may come from a variable, such as ${variableOf("spool-limit")} for --spool-limit`,
+};
+
+/** Prints the help of one command, or of the program. */
+export function printHelp(name: string | undefined): void {
+  const cli = cac("shrinker");
+  cli.help((sections) => [...sections.filter(({ title }) => !title?.startsWith("For more")), NOTE]);
+  cli.option("--version", "Display the version");
+  for (const { name, args, text, options, examples } of commands) {
+    const command = cli.command(`${name} ${args}`, text);
+    for (const { name, value, text } of options) command.option(value ? `--${name} <${value}>` : `--${name}`, text);
+    for (const example of examples) command.example(`  ${example}`);
+  }
+  const command = cli.commands.find((command) => command.isMatched(name ?? ""));
+  (command ?? cli.globalCommand).outputHelp();
+}

@@ -1,0 +1,97 @@
+import { noCounters } from "../core/engine/counters.ts";
+import type { ReceivedStream } from "../core/engine/receiver.ts";
+import { acceptSession, type DestinationOptions, type DestinationSession } from "../core/engine/session.ts";
+import type { ShrinkerError } from "../core/errors.ts";
+import type { StreamTarget } from "../core/machines/machine.ts";
+import { countBytes } from "../core/transport/count.ts";
+import type { Connection } from "../core/transport/transport.ts";
+import { asError, verdict } from "./exit.ts";
+import type { Gauge } from "./progress.ts";
+import { bytesOf, hex, type SessionSummary, type StreamSummary } from "./summary.ts";
+
+export interface ReceivingOptions extends DestinationOptions {
+  /** Whether nothing is kept, so that nothing can land. */
+  readonly dryRun: boolean;
+  /** Told what happens, as an event. */
+  readonly event: (event: object) => void;
+}
+
+/** A session that goes on, at the destination. */
+export interface Receiving {
+  gauge(): Gauge;
+  /** Resolves when it is over, also where it failed. */
+  readonly summary: Promise<SessionSummary>;
+}
+
+/** Receives one session over a connection. */
+export function startReceiving(accepted: Connection, options: ReceivingOptions): Receiving {
+  const connection = countBytes(accepted);
+  const begun = performance.now();
+  let session: DestinationSession | undefined;
+  const counters = () => session?.receiver.counters ?? noCounters();
+  const wire = () => connection.bytesIn + connection.bytesOut;
+
+  async function receive(): Promise<SessionSummary> {
+    let broke: ShrinkerError | undefined;
+    let outcomes: ReceivedStream[] = [];
+    try {
+      const target = observed(options.target, options);
+      session = await acceptSession(connection, { ...options, target });
+      const { software, domain } = session.agreement;
+      options.event({ type: "opened", peer: connection.peer, software, domain });
+      outcomes = await session.run();
+    } catch (error) {
+      broke = asError(error);
+      outcomes = (await session?.receiver.outcomes()) ?? [];
+    }
+    const streams = outcomes.map((outcome) => summarize(outcome, options.dryRun));
+    for (const { name, error } of streams) if (error) options.event({ type: "failed", name, ...error });
+    const wrong = outcomes.find(({ error }) => error)?.error;
+    return {
+      counters: counters(),
+      wire: wire(),
+      seconds: (performance.now() - begun) / 1000,
+      streams,
+      error: options.dryRun ? (broke ?? wrong) : verdict(streams, broke),
+      ...(options.dryRun && { more: { dryRun: true } }),
+    };
+  }
+
+  return {
+    gauge: () => ({
+      phase: session ? "receiving" : "waiting",
+      counters: counters(),
+      wire: wire(),
+      done: session?.offset ?? 0,
+      total: undefined,
+    }),
+    summary: receive(),
+  };
+}
+
+/** Tells when a stream gets its name. */
+function observed(target: StreamTarget, { event, dryRun }: ReceivingOptions): StreamTarget {
+  if (dryRun) return target;
+  return {
+    async open(info) {
+      const sink = await target.open(info);
+      const commit = async () => {
+        await sink.commit();
+        event({ type: "landed", name: info.name });
+      };
+      return { ...sink, commit };
+    },
+  };
+}
+
+function summarize({ stream, error }: ReceivedStream, dryRun: boolean): StreamSummary {
+  return {
+    name: stream.info.name,
+    format: stream.info.format,
+    digest: hex(stream.digest),
+    ...(stream.sha256 && { sha256: hex(stream.sha256) }),
+    bytes: bytesOf(stream.counters),
+    landed: !error && !dryRun,
+    ...(error && { error: { code: error.code, message: error.message } }),
+  };
+}

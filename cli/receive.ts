@@ -1,0 +1,138 @@
+import { statSync } from "node:fs";
+import { mkdir } from "node:fs/promises";
+import { fileError, LinkError, ShrinkerError } from "../core/errors.ts";
+import { standardOutputTarget } from "../core/machines/image/stdout.ts";
+import { directoryTarget } from "../core/machines/image/target.ts";
+import type { Listener, ListenOptions } from "../core/transport/transport.ts";
+import { listenStdio } from "../transports/stdio.ts";
+import { findTransport } from "./addresses.ts";
+import type { Action, Invocation } from "./command.ts";
+import { serve } from "./daemon.ts";
+import { discardingTarget } from "./discard.ts";
+import { exitCode } from "./exit.ts";
+import type { Options } from "./options.ts";
+import { showProgress } from "./progress.ts";
+import { type ReceivingOptions, startReceiving } from "./receive-session.ts";
+import { readDomain, readLogLimit, readSpoolDir, SPOOL_DIR, WINDOW_LOG } from "./settings.ts";
+import { sessionEvent, sessionTable } from "./summary.ts";
+import { parseCount } from "./units.ts";
+import { software } from "./version.ts";
+
+const MAX_SESSIONS = 1024;
+const DEFAULT_SESSIONS = 8;
+/** What a source may ask for, unless `--spool-limit` says otherwise. */
+const SPOOL_LIMIT = 64 * 2 ** 30;
+
+/** Where sessions come from. */
+type Origin =
+  | { readonly kind: "bundle"; readonly text: string }
+  | { readonly kind: "stdio" }
+  | { readonly kind: "listen"; readonly text: string };
+
+/** Receives machines: from a bundle, over stdin and stdout, or as a daemon. */
+export const receive: Action = async (invocation) => {
+  const { args, options, output, interrupt } = invocation;
+  const { signal } = interrupt;
+  const origin = readOrigin(args, options);
+  const once = origin.kind !== "listen" || options.flag("once");
+  const dryRun = options.flag("dry-run");
+  const maxSessions = options.read("max-sessions", (text) => parseCount(text, MAX_SESSIONS)) ?? DEFAULT_SESSIONS;
+  const directory = options.text("output");
+  if (dryRun && origin.kind !== "bundle")
+    throw new ShrinkerError("usage", "--dry-run verifies a bundle: give it as file:BUNDLE");
+  if (!dryRun && directory === undefined)
+    throw new ShrinkerError("usage", "Where to put what arrives? Give --output DIR");
+  if (directory === "-" && (!once || origin.kind === "stdio"))
+    throw new ShrinkerError("usage", "--output - is for one session: receive a bundle, or listen with --once");
+  const inFolder = !dryRun && directory !== "-";
+  const receiving: ReceivingOptions = {
+    domain: readDomain(options),
+    windowLog: WINDOW_LOG,
+    logLimit: readLogLimit(options, SPOOL_LIMIT),
+    spoolDir: readSpoolDir(options, inFolder ? directory! : SPOOL_DIR),
+    software,
+    signal,
+    allOrNothing: options.flag("all-or-nothing"),
+    brokers: [],
+    target: inFolder
+      ? directoryTarget(directory!, { force: options.flag("force") })
+      : dryRun
+        ? discardingTarget()
+        : standardOutputTarget(),
+    dryRun,
+    event: output.event,
+  };
+
+  const listener = await listen(origin, { signal, insecure: options.flag("insecure") });
+  if (inFolder) await makeFolder(directory!);
+  if (origin.kind === "listen") {
+    output.note(`listening on ${listener.address}`);
+    output.event({ type: "listening", address: listener.address });
+  }
+  if (!once) return serve(listener, receiving, { maxSessions, output, interrupt });
+  return receiveOnce(listener, receiving, bundleSize(origin), invocation);
+};
+
+async function receiveOnce(
+  listener: Listener,
+  receiving: ReceivingOptions,
+  total: number | undefined,
+  { options, output, interrupt }: Invocation,
+): Promise<number> {
+  const connection = await listener.accept();
+  if (!connection) throw new LinkError(`Nobody came to ${listener.address}`);
+  await listener.close();
+  const { gauge, summary } = startReceiving(connection, receiving);
+  const progress = showProgress(output, !options.flag("no-progress"), () => ({ ...gauge(), total }));
+  const result = await summary;
+  progress.stop();
+  const { error, streams } = result;
+  if (!error || streams.some(({ landed }) => landed))
+    output.result(sessionTable(result, connection.duplex ? "on the wire" : "in the bundle"));
+  if (error) output.error(error);
+  output.event({ type: "summary", ...sessionEvent(result) });
+  return error ? (interrupt.code ?? exitCode(error)) : 0;
+}
+
+function readOrigin(args: readonly string[], options: Options): Origin {
+  const [bundle, ...others] = args;
+  const ways = [bundle !== undefined, options.given("stdio"), options.given("listen")].filter(Boolean).length;
+  if (others.length > 0) throw new ShrinkerError("usage", `One bundle at a time: "${others[0]}" is one too many`);
+  if (ways > 1) throw new ShrinkerError("usage", "Give one of file:BUNDLE, --stdio and --listen ADDRESS");
+  if (bundle !== undefined) {
+    if (bundle.startsWith("file:")) return { kind: "bundle", text: bundle };
+    throw new ShrinkerError(
+      "usage",
+      `Cannot receive "${bundle}": expected file:BUNDLE; for a link use --listen ADDRESS`,
+    );
+  }
+  const listening = options.given("stdio") ? undefined : options.text("listen");
+  if (listening === undefined) {
+    if (options.flag("stdio")) return { kind: "stdio" };
+    throw new ShrinkerError("usage", "From where? Give file:BUNDLE, --listen ADDRESS or --stdio");
+  }
+  if (listening.startsWith("file:"))
+    throw new ShrinkerError("usage", `Cannot listen at "${listening}": a bundle is given without --listen`);
+  return { kind: "listen", text: listening };
+}
+
+function listen(origin: Origin, options: ListenOptions): Promise<Listener> {
+  if (origin.kind === "stdio") return listenStdio(options);
+  const { address, transport } = findTransport(origin.text);
+  return transport.listen(address, options);
+}
+
+/** Made before anything arrives: contents are spooled in it from the first batch on. */
+async function makeFolder(path: string): Promise<void> {
+  await mkdir(path, { recursive: true }).catch((error) => {
+    const why = error?.code === "EEXIST" ? { code: "ENOTDIR" } : error;
+    throw fileError("Cannot make the folder", path, why);
+  });
+}
+
+/** For the progress; a bundle that comes through a pipe has none. */
+function bundleSize(origin: Origin): number | undefined {
+  if (origin.kind !== "bundle") return undefined;
+  const stats = statSync(findTransport(origin.text).address.rest, { throwIfNoEntry: false });
+  return stats?.isFile() ? stats.size : undefined;
+}

@@ -1,0 +1,41 @@
+import { statSync } from "node:fs";
+import { PAGE_SIZE } from "../core/content/page.ts";
+import { fileError, ShrinkerError } from "../core/errors.ts";
+import { MAX_WINDOW_LOG } from "../core/wire/numbers.ts";
+import type { Options } from "./options.ts";
+import { parseSize } from "./units.ts";
+
+/** Binary logarithm of the window that is offered: 128 MiB. */
+export const WINDOW_LOG = MAX_WINDOW_LOG;
+/** Where guests' memory is spooled unless it is said otherwise: not /tmp, which may be RAM. */
+export const SPOOL_DIR = "/var/tmp";
+export const DEFAULT_DOMAIN = "default";
+
+const MAX_DOMAIN = 256;
+
+export function readDomain(options: Options): string {
+  const parse = (text: string) => {
+    if (text === "" || text.length > MAX_DOMAIN)
+      throw new ShrinkerError("usage", `Cannot use "${text}": expected a domain of 1 to ${MAX_DOMAIN} characters`);
+    return text;
+  };
+  return options.read("domain", parse) ?? DEFAULT_DOMAIN;
+}
+
+/** How many contents the log of a session may hold. */
+export function readLogLimit(options: Options, defaultBytes: number): number {
+  const bytes = options.read("spool-limit", parseSize) ?? defaultBytes;
+  return Math.max(1, Math.floor(bytes / PAGE_SIZE));
+}
+
+/** The folder for spools; throws `input` where the one that was asked for is none. */
+export function readSpoolDir(options: Options, otherwise: string): string {
+  const dir = options.text("spool");
+  if (dir === undefined) return otherwise;
+  try {
+    if (!statSync(dir).isDirectory()) throw { code: "ENOTDIR" };
+  } catch (error) {
+    throw fileError("Cannot use the spool folder", dir, error);
+  }
+  return dir;
+}

@@ -1,0 +1,72 @@
+import { ShrinkerError } from "../core/errors.ts";
+
+const BINARY: Record<string, number> = { "": 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30, T: 2 ** 40 };
+const DECIMAL: Record<string, number> = { "": 1, K: 1e3, M: 1e6, G: 1e9, T: 1e12 };
+
+function unreadable(text: string, expected: string): ShrinkerError {
+  return new ShrinkerError("usage", `Cannot parse "${text}": expected ${expected}`);
+}
+
+/**
+ * Bytes: `4096`, `512M` and `512MiB` (powers of 1024), `512MB` (powers of 1000). Throws `usage` for anything else, for 0
+ * and for more than 2^53 - 1.
+ */
+export function parseSize(text: string): number {
+  const match = /^(\d+(?:\.\d+)?)([KMGT]?)(i?B)?$/i.exec(text.trim());
+  const prefix = match?.[2]?.toUpperCase() ?? "";
+  const units = match?.[3]?.toUpperCase() === "B" ? DECIMAL : BINARY;
+  const size = match && Math.floor(Number(match[1]) * units[prefix]!);
+  if (!size || !Number.isSafeInteger(size)) throw unreadable(text, "a size such as 512M or 4GiB");
+  return size;
+}
+
+/**
+ * Bytes a second, of a rate in bits (`100Mbit`: powers of 1000) or bytes (`12.5MB`: powers of 1000, `12MiB`: of 1024),
+ * with or without `/s`. Throws `usage` for anything else, also for `100M`, which could be either, and for 0.
+ */
+export function parseRate(text: string): number {
+  const match = /^(\d+(?:\.\d+)?)([kKMGT]?)(i?)(bit|B)(?:\/s|ps)?$/.exec(text.trim());
+  const prefix = match?.[2]?.toUpperCase() ?? "";
+  const rate = match && (Number(match[1]) * (match[3] ? BINARY : DECIMAL)[prefix]!) / (match[4] === "bit" ? 8 : 1);
+  if (!rate || !Number.isFinite(rate)) throw unreadable(text, "a rate such as 100Mbit (bits) or 12.5MB (bytes)");
+  return rate;
+}
+
+/** A whole number in [1, most]. Throws `usage` for anything else. */
+export function parseCount(text: string, most: number): number {
+  const count = /^\d{1,9}$/.test(text.trim()) ? Number(text) : 0;
+  if (count < 1 || count > most) throw unreadable(text, `a whole number from 1 to ${most}`);
+  return count;
+}
+
+/** `12 B`, `4.10 kB`, `592.9 MB`: powers of 1000, three or four digits. */
+export function formatBytes(bytes: number): string {
+  if (bytes < 1000) return `${Math.round(bytes)} B`;
+  const units = ["kB", "MB", "GB", "TB", "PB"];
+  let value = bytes;
+  let unit = -1;
+  do {
+    value /= 1000;
+    unit++;
+  } while (value >= 999.95 && unit < units.length - 1);
+  return `${value.toFixed(value < 10 ? 2 : 1)} ${units[unit]}`;
+}
+
+export function formatRate(bytesPerSecond: number): string {
+  return `${formatBytes(bytesPerSecond)}/s`;
+}
+
+/** `0.4 s`, `12 s`, `3 min 05 s`, `2 h 10 min`. */
+export function formatSeconds(seconds: number): string {
+  if (seconds < 9.95) return `${seconds.toFixed(1)} s`;
+  const whole = Math.round(seconds);
+  if (whole < 60) return `${whole} s`;
+  const two = (value: number) => String(value).padStart(2, "0");
+  if (whole < 3600) return `${Math.floor(whole / 60)} min ${two(whole % 60)} s`;
+  return `${Math.floor(whole / 3600)} h ${two(Math.floor((whole % 3600) / 60))} min`;
+}
+
+/** `20.6 %`; nothing of nothing is 0. */
+export function formatShare(part: number, whole: number): string {
+  return `${(whole === 0 ? 0 : (100 * part) / whole).toFixed(1)} %`;
+}
