@@ -6,10 +6,11 @@ import { within } from "./within.ts";
 
 /**
  * What a bundle is read through. One piece is read ahead while the consumer works on the last.
+ * @param name the file, for messages
  * @param pieceBytes size of the pieces; those of a FIFO may be shorter
  */
 export function bundleReader(
-  path: string,
+  name: string,
   peer: string,
   fd: number,
   pieceBytes: number,
@@ -21,7 +22,7 @@ export function bundleReader(
 
   function read(): Promise<Uint8Array> {
     reading = readPiece(fd, pieceBytes).catch((error) => {
-      throw fileError("Cannot read", path, error);
+      throw fileError("Cannot read", name, error);
     });
     // It may be read ahead for nobody.
     reading.catch(() => {});
@@ -46,7 +47,7 @@ export function bundleReader(
       throw new ShrinkerError("bug", `Wrote to ${peer}, which is only read`);
     },
     async end() {},
-    async destroy(reason = new LinkError(`Reading "${path}" was given up`)) {
+    async destroy(reason = new LinkError(`Reading "${name}" was given up`)) {
       work.fail(reason);
       // The descriptor is closed only once nothing uses it, or another file would take its number.
       dropping ??= Promise.resolve(reading).then(close, close);

@@ -7,8 +7,11 @@ import { within } from "./within.ts";
 
 async function* nothing(): AsyncGenerator<Uint8Array> {}
 
-/** What a bundle is written through: `end` syncs and names it, `destroy` before that leaves nothing behind. */
-export function bundleWriter(path: string, peer: string, target: Target): Connection {
+/**
+ * What a bundle is written through: `end` syncs and names it, `destroy` before that leaves nothing behind.
+ * @param name the file, for messages
+ */
+export function bundleWriter(name: string, peer: string, target: Target): Connection {
   let ending: Promise<void> | undefined;
   let dropping: Promise<unknown> | undefined;
   let pending: Promise<unknown> = Promise.resolve();
@@ -16,8 +19,8 @@ export function bundleWriter(path: string, peer: string, target: Target): Connec
 
   function explain(error: unknown): Error {
     return systemCode(error) === "EPIPE"
-      ? new LinkError(`Cannot write "${path}": its reader has gone; its own messages say why`, { cause: error })
-      : fileError("Cannot write", path, error);
+      ? new LinkError(`Cannot write "${name}": its reader has gone; its own messages say why`, { cause: error })
+      : fileError("Cannot write", name, error);
   }
   /** Runs one call on the file. A connection that is destroyed doesn't wait for it. */
   function run(call: () => Promise<void>): Promise<void> {
@@ -46,7 +49,7 @@ export function bundleWriter(path: string, peer: string, target: Target): Connec
       );
       return ending;
     },
-    async destroy(reason = new LinkError(`The bundle "${path}" was given up`)) {
+    async destroy(reason = new LinkError(`The bundle "${name}" was given up`)) {
       work.fail(reason);
       // The descriptor is closed only once nothing uses it, or another file would take its number.
       dropping ??= pending.then(() => target.discard());

@@ -5,11 +5,10 @@ import type { Address, Connection, Transport } from "../core/transport/transport
 import { onePeer } from "./accept.ts";
 import { bundleReader } from "./bundle-reader.ts";
 import { bundleWriter } from "./bundle-writer.ts";
-import { openFifo } from "./fd.ts";
+import { openFifo, PIPE_PIECE } from "./fd.ts";
 import { openTarget } from "./target.ts";
 
 const FILE_PIECE = 512 * 1024;
-const PIPE_PIECE = 128 * 1024;
 const STDIN = 0;
 const { O_RDONLY, O_NOCTTY } = fs.constants;
 
@@ -20,7 +19,7 @@ function bundlePath({ rest, text }: Address): string {
 }
 
 async function openBundle(path: string, peer: string, signal: AbortSignal): Promise<Connection> {
-  if (path === "-") return bundleReader(path, peer, STDIN, PIPE_PIECE, () => {});
+  if (path === "-") return bundleReader("stdin", peer, STDIN, PIPE_PIECE, () => {});
   let fd: number | undefined;
   try {
     const isFifo = fs.statSync(path).isFIFO();
@@ -45,7 +44,7 @@ export const bundle: Transport = {
   async dial(address, { signal, force = false }) {
     if (signal.aborted) throw abortReason(signal);
     const path = bundlePath(address);
-    return bundleWriter(path, address.text, await openTarget(path, force, signal));
+    return bundleWriter(path === "-" ? "stdout" : path, address.text, await openTarget(path, force, signal));
   },
   async listen(address, { signal }) {
     if (signal.aborted) throw abortReason(signal);

@@ -11,6 +11,8 @@ import { coalesce } from "./coalesce.ts";
  * files synchronously, which only shows where a FIFO's reader is slow; its stdout is asynchronous here.)
  */
 
+/** Size of reads from a pipe: what Linux's pipes hold by default, twice. */
+export const PIPE_PIECE = 128 * 1024;
 /** Longest pause before a descriptor that somebody made non-blocking is tried again. */
 const MAX_PAUSE_MS = 16;
 

@@ -136,21 +136,25 @@ export function transportCompliance(name: string, open: () => Promise<TransportF
       20_000,
     );
 
-    test("what was sent before the end waits for a late reader", () =>
-      withPair(async (near, far) => {
-        const bytes = bytesOf("late", 4 * MIB);
-        const sending = send(near, bytes);
-        const ending = fixture.endsWhileWriting === false ? sending.then(() => far.end()) : far.end();
-        const iterator = far.input[Symbol.asyncIterator]();
-        const pieces = [(await iterator.next()).value];
-        await sleep(200);
-        for (let next = await iterator.next(); !next.done; next = await iterator.next()) {
-          pieces.push(next.value);
-          if (pieces.length < 5) await sleep(20);
-        }
-        await Promise.all([sending, ending]);
-        expect(same(Buffer.concat(pieces), bytes)).toBe(true);
-      }));
+    test("what was sent before the end waits for a late reader", async () => {
+      for (const dialerSends of fixture.acceptorCanEnd === false ? [true] : [true, false]) {
+        await withPair(async (near, far) => {
+          const [first, second] = dialerSends ? [near, far] : [far, near];
+          const bytes = bytesOf("late", 4 * MIB);
+          const sending = send(first, bytes);
+          const ending = fixture.endsWhileWriting === false ? sending.then(() => second.end()) : second.end();
+          const iterator = second.input[Symbol.asyncIterator]();
+          const pieces = [(await iterator.next()).value];
+          await sleep(200);
+          for (let next = await iterator.next(); !next.done; next = await iterator.next()) {
+            pieces.push(next.value);
+            if (pieces.length < 5) await sleep(20);
+          }
+          await Promise.all([sending, ending]);
+          expect(same(Buffer.concat(pieces), bytes)).toBe(true);
+        });
+      }
+    });
 
     test("destroy fails what waits with its reason, at any time and again", () =>
       withPair(async (near, far) => {
