@@ -88,6 +88,7 @@ export function decodeBatch(payload: Buffer): { header: BatchHeader; columns: En
     plain: payload.readUInt32LE(32),
     digest: payload.subarray(36, 36 + DIGEST_SIZE),
   };
+  if (payload.readUInt16LE(6) !== 0) throw new ProtocolError("A batch sets bytes that are reserved");
   if (header.lane !== 0) throw new ProtocolError(`A batch uses lane ${header.lane}, which was not negotiated`);
   if (header.count > MAX_BATCH_CONTENTS || header.segments > MAX_BATCH_SEGMENTS || header.plain > MAX_BATCH_PLAIN) {
     throw new ProtocolError(

@@ -2,7 +2,7 @@ import { Packr, Unpackr } from "msgpackr";
 import * as v from "valibot";
 import { DIGEST_SIZE, PAGE_SIZE } from "../content/page.ts";
 import { ERROR_CODES, ProtocolError } from "../errors.ts";
-import { getU64, putU64 } from "./bytes.ts";
+import { getU64, printable, putU64 } from "./bytes.ts";
 import { MAX_WINDOW_LOG, MIN_WINDOW_LOG } from "./numbers.ts";
 
 /** Control frames: MessagePack maps, rare and small. What a peer sends is checked against these before it is used. */
@@ -61,6 +61,9 @@ export const Landed = v.object({ stream: u32 });
 export const Abort = v.object({ code, message });
 export const Done = v.object({ streams: u32 });
 
+/** Bytes of a schema's message that are shown. */
+const MAX_REASON = 200;
+
 const packr = new Packr({ useRecords: false, variableMapSize: true });
 const unpackr = new Unpackr({ useRecords: false, mapsAsObjects: true });
 
@@ -71,6 +74,11 @@ export function encodeControl<S extends v.GenericSchema>(_schema: S, value: v.In
 
 /** Decodes and checks a control frame's payload. Throws a `ProtocolError` that names the field. */
 export function decodeControl<S extends v.GenericSchema>(schema: S, payload: Uint8Array): v.InferOutput<S> {
+  // A map, and none of the library's extensions of MessagePack, which can stand for objects as well.
+  const first = payload[0] ?? 0;
+  if (first >> 4 !== 8 && first !== 0xde && first !== 0xdf) {
+    throw new ProtocolError("A control frame is not a MessagePack map");
+  }
   let value: unknown;
   try {
     value = unpackr.unpack(payload);
@@ -80,7 +88,9 @@ export function decodeControl<S extends v.GenericSchema>(schema: S, payload: Uin
   const result = v.safeParse(schema, value);
   if (result.success) return result.output;
   const [issue] = result.issues;
-  throw new ProtocolError(`A control frame has a bad ${v.getDotPath(issue) ?? "payload"}: ${issue.message}`);
+  // The message quotes what came.
+  const why = printable(Buffer.from(issue.message), MAX_REASON);
+  throw new ProtocolError(`A control frame has a bad ${v.getDotPath(issue) ?? "payload"}: ${why}`);
 }
 
 /** CREDIT: u32 stream, u64 cost that the stream's batches may have in all. */

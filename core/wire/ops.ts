@@ -126,7 +126,7 @@ export class OpWriter {
   }
 }
 
-/** Reads operations, one at a time, into its fields. Throws a `ProtocolError` for what `OpWriter` would not write. */
+/** Reads operations, one at a time, into its fields. Throws a `ProtocolError` for what makes no sense by itself. */
 export class OpReader {
   readonly #ops: Uint8Array;
   readonly #args: Uint8Array;
