@@ -129,7 +129,8 @@ export class DigestTable {
 
   #grow(): void {
     const live = this.#next - this.#low;
-    let size = MIN_SLOTS;
+    // Not less than half: the additions during the move, an eighth of the old slots, have to fit as well.
+    let size = Math.max(MIN_SLOTS, this.#slots.length / 2);
     while (live > size / 2) size *= 2;
     this.#old = this.#slots;
     this.#moved = 0;
