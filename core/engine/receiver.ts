@@ -94,6 +94,7 @@ export class Receiver {
 
   /** OPEN: makes room for a stream. */
   open(payload: Buffer): void {
+    this.#check();
     const { stream: id, name, format, size, mode, mtime } = decodeControl(Open, payload);
     if (id <= this.#lastStream) throw new ProtocolError(`The peer opens stream ${id} after stream ${this.#lastStream}`);
     this.#lastStream = id;
@@ -116,6 +117,7 @@ export class Receiver {
 
   /** BATCH. Resolves at once where the sender knows credit, else when there is room for another. */
   async batch(payload: Buffer): Promise<void> {
+    this.#check();
     const { header, columns } = decodeBatch(payload);
     const stream = this.#streams.get(header.stream);
     if (!stream) throw new ProtocolError(`A batch is of stream ${header.stream}, which is not open`);
@@ -171,13 +173,15 @@ export class Receiver {
     this.#finder.content(number, page);
   }
 
-  /** DONE: no stream comes any more. Resolves when each has landed or failed. */
+  /** DONE: no stream comes any more. Resolves when each has landed or failed; rejects where the session has. */
   async finish(): Promise<ReceivedStream[]> {
     for (const stream of this.#streams.values())
       stream.fail(new IntegrityError(`"${stream.info.name}" was never ended`));
     if (this.#options.allOrNothing) await this.#settle();
     else this.#commit.resolve();
-    return this.outcomes();
+    const outcomes = await this.outcomes();
+    if (outcomes.some(({ error }) => error)) this.#check();
+    return outcomes;
   }
 
   /** What became of every stream; to be called when nothing more can arrive. */
@@ -185,14 +189,14 @@ export class Receiver {
     return Promise.all(this.#opened.map(({ outcome }) => outcome));
   }
 
-  /** Ends every stream that has not landed. */
+  /** Ends every stream that has not landed, and the link once the source has been told. */
   fail(error: Error): void {
     if (this.#error) return;
     this.#error = error;
     this.#finder.fail(error);
     this.#commit.reject(error);
     for (const { stream } of this.#opened) stream.fail(error);
-    this.#link.fail(error);
+    void this.#link.abort(error);
   }
 
   /** Gives back what the direction holds. */
@@ -200,6 +204,11 @@ export class Receiver {
     await Promise.allSettled([this.#decoded, this.#resolved]);
     this.#decoder.close();
     this.#store.close();
+  }
+
+  /** Frames may still come after the session has failed. */
+  #check(): void {
+    if (this.#error) throw this.#error;
   }
 
   #window(): number {

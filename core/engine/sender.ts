@@ -126,11 +126,19 @@ export class Sender {
     this.#known.resolved(number);
   }
 
-  /** Ends every stream; nothing more is sent. */
+  /** The destination is done: what became of a stream it has told by now. */
+  settle(): void {
+    for (const stream of this.#streams.values())
+      stream.fail(new ProtocolError(`The peer did not say what became of "${stream.info.name}"`));
+    this.#streams.clear();
+  }
+
+  /** Ends every stream, and the link once the destination has been told; nothing more is sent. */
   fail(error: Error): void {
     if (this.#error) return;
     this.#error = error;
     for (const stream of this.#streams.values()) stream.fail(error);
+    void this.#link.abort(error);
   }
 
   /** Gives back what the direction holds, once its stages are done. */
@@ -178,7 +186,7 @@ export class Sender {
       try {
         this.#cut(batch, stream);
       } catch (error) {
-        this.#link.fail(error instanceof RangeError ? logFull(error) : (error as Error));
+        this.fail(error instanceof RangeError ? logFull(error) : (error as Error));
         return;
       }
       this.#pump();
@@ -223,7 +231,7 @@ export class Sender {
     this.#encoded = encoded;
     this.#written = written;
     stream.written = written;
-    written.catch((error) => this.#link.fail(error));
+    written.catch((error) => this.fail(error));
   }
 
   async #encode(batch: Batch, stream: OutStream): Promise<Uint8Array[]> {

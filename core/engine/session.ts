@@ -2,7 +2,6 @@ import { randomBytes } from "node:crypto";
 import { abortReason, IntegrityError, LinkError, ProtocolError, ShrinkerError } from "../errors.ts";
 import type { Connection } from "../transport/transport.ts";
 import {
-  Abort,
   Done,
   decodeControl,
   decodeCredit,
@@ -50,10 +49,6 @@ export interface DestinationOptions extends CommonOptions, Omit<ReceiverOptions,
   readonly admit?: () => void;
 }
 
-/** Milliseconds that a peer gets to say its first word, and to take the last one. */
-const HANDSHAKE_MS = 15_000;
-const FAREWELL_MS = 1000;
-
 /** The source's end of a session. */
 export interface SourceSession {
   readonly agreement: Agreement;
@@ -67,45 +62,49 @@ export interface SourceSession {
 /** Opens a session over a connection, as the source of its streams. The session owns the connection from now on. */
 export async function openSession(connection: Connection, options: SourceOptions): Promise<SourceSession> {
   const link = new Link(connection, options.times);
-  const cancel = () => void farewell(link, abortReason(options.signal));
+  let giveUp: (reason: Error) => unknown = (reason) => link.abort(reason);
+  const cancel = () => void giveUp(abortReason(options.signal));
   options.signal.addEventListener("abort", cancel, { once: true });
   try {
     if (options.signal.aborted) throw abortReason(options.signal);
     const agreement = await greet(link, options);
     const sender = new Sender(link, { ...options, windowLog: agreement.windowLog, logLimit: agreement.logLimit });
-    const done = Promise.withResolvers<void>();
-    done.promise.catch(() => {});
-    const reading = link.duplex ? readAnswers(link, sender, done.resolve) : Promise.resolve();
-    const failed = reading.catch((error) => {
-      link.fail(error);
+    giveUp = (reason) => sender.fail(reason);
+    const answers = { expected: false, done: Promise.withResolvers<void>() };
+    answers.done.promise.catch(() => {});
+    const reading = link.duplex ? readAnswers(link, sender, answers) : Promise.resolve();
+    const read = reading.catch((error) => {
       sender.fail(error);
-      done.reject(error);
+      answers.done.reject(error);
     });
     const release = async () => {
       options.signal.removeEventListener("abort", cancel);
       await link.close();
-      await failed;
+      await read;
       await sender.close();
     };
     return {
       agreement,
       sender,
       async finish(streams) {
+        answers.expected = true;
         await link.bulk(FRAME.DONE, [encodeControl(Done, { streams })]);
-        if (link.duplex) await done.promise;
-        await link.end();
-        await failed;
+        if (link.duplex) {
+          await answers.done.promise;
+          // All is settled: that the destination can't be told any more changes nothing.
+          await link.end().catch(() => {});
+        } else await link.end();
+        await read;
         await release();
       },
       async abort(error) {
         sender.fail(error);
-        await farewell(link, error);
         await release();
       },
     };
   } catch (error) {
     options.signal.removeEventListener("abort", cancel);
-    await farewell(link, error as Error);
+    await link.abort(error as Error);
     throw error;
   }
 }
@@ -123,13 +122,15 @@ export interface DestinationSession {
 /** Answers a session, or begins to read a recorded one. The session owns the connection from now on. */
 export async function acceptSession(connection: Connection, options: DestinationOptions): Promise<DestinationSession> {
   const link = new Link(connection, options.times);
-  const cancel = () => void farewell(link, abortReason(options.signal));
+  let giveUp: (reason: Error) => unknown = (reason) => link.abort(reason);
+  const cancel = () => void giveUp(abortReason(options.signal));
   options.signal.addEventListener("abort", cancel, { once: true });
   const release = () => options.signal.removeEventListener("abort", cancel);
   try {
     if (options.signal.aborted) throw abortReason(options.signal);
     const agreement = await answer(link, options);
     const receiver = new Receiver(link, { ...options, windowLog: agreement.windowLog, logLimit: agreement.logLimit });
+    giveUp = (reason) => receiver.fail(reason);
     return {
       agreement,
       receiver,
@@ -147,7 +148,6 @@ export async function acceptSession(connection: Connection, options: Destination
           return outcomes;
         } catch (error) {
           receiver.fail(error as Error);
-          await farewell(link, error as Error);
           throw error;
         } finally {
           release();
@@ -159,7 +159,7 @@ export async function acceptSession(connection: Connection, options: Destination
     };
   } catch (error) {
     release();
-    await farewell(link, error as Error);
+    await link.abort(error as Error);
     throw error;
   }
 }
@@ -206,27 +206,30 @@ async function answer(link: Link, options: DestinationOptions): Promise<Agreemen
 
 /** The peer's preface and first frame. The destination says its own preface only now, so that a stranger learns nothing. */
 async function introduction(link: Link, type: number): Promise<Frame> {
-  const timer = link.duplex
-    ? setTimeout(
-        () => link.fail(new LinkError(`${link.connection.peer} did not answer within 15 s: is it a shrinker?`)),
-        HANDSHAKE_MS,
-      )
-    : undefined;
+  const answers = type === FRAME.HELLO && link.duplex;
   try {
-    await link.opened();
-    if (type === FRAME.HELLO && link.duplex) await link.open();
-    const frame = await link.next();
+    const frame = await link.opened(async () => {
+      if (answers) await link.open();
+      return link.next();
+    });
     if (frame === undefined) throw ended(link);
-    if (frame.type === FRAME.ABORT) throw aborted(frame);
     if (frame.type !== type) throw unexpected(frame);
     return frame;
-  } finally {
-    clearTimeout(timer);
+  } catch (error) {
+    // Another release is no stranger: from the preface it learns which one this is.
+    if (answers && error instanceof ShrinkerError && error.code === "refused") await link.open().catch(() => {});
+    throw error;
   }
 }
 
+interface Answers {
+  /** Everything was sent. */
+  expected: boolean;
+  readonly done: PromiseWithResolvers<void>;
+}
+
 /** The destination's frames, until it says that it is done. */
-async function readAnswers(link: Link, sender: Sender, done: () => void): Promise<void> {
+async function readAnswers(link: Link, sender: Sender, answers: Answers): Promise<void> {
   for (let frame = await link.next(); frame; frame = await link.next()) {
     const { type, payload } = frame;
     if (type === FRAME.CREDIT) {
@@ -238,9 +241,9 @@ async function readAnswers(link: Link, sender: Sender, done: () => void): Promis
     else if (type === FRAME.RESET) {
       const { stream, code, message } = decodeControl(Reset, payload);
       sender.reset(stream, code, message);
-    } else if (type === FRAME.ABORT) throw aborted(frame);
-    else if (type === FRAME.DONE) {
-      done();
+    } else if (type === FRAME.DONE && answers.expected) {
+      sender.settle();
+      answers.done.resolve();
       return untilEnd(link);
     } else throw unexpected(frame);
   }
@@ -258,7 +261,6 @@ async function receive(link: Link, receiver: Receiver): Promise<void> {
     else if (type === FRAME.CLOSE) receiver.close(payload);
     else if (type === FRAME.RESET) receiver.reset(payload);
     else if (type === FRAME.CONTENT) receiver.content(payload);
-    else if (type === FRAME.ABORT) throw aborted(frame);
     else if (type === FRAME.DONE) {
       decodeControl(Done, payload);
       return;
@@ -272,7 +274,6 @@ async function receive(link: Link, receiver: Receiver): Promise<void> {
 /** The source's frames after DONE, to the end. */
 async function hear(link: Link, receiver: Receiver): Promise<void> {
   for (let frame = await link.next(); frame; frame = await link.next()) {
-    if (frame.type === FRAME.ABORT) throw aborted(frame);
     if (frame.type !== FRAME.CONTENT) throw unexpected(frame);
     receiver.content(frame.payload);
   }
@@ -290,28 +291,6 @@ async function bow(link: Link, streams: number, heard: Promise<void>): Promise<v
 async function untilEnd(link: Link): Promise<void> {
   const frame = await link.next();
   if (frame) throw unexpected(frame);
-}
-
-/** Tells the peer why, if it still listens, and drops the link. */
-async function farewell(link: Link, error: Error): Promise<void> {
-  if (link.duplex) {
-    const told = error instanceof ShrinkerError ? error : new ShrinkerError("bug", String(error));
-    const said = link.control(
-      FRAME.ABORT,
-      encodeControl(Abort, { code: told.code, message: told.message.slice(0, 2000) }),
-    );
-    const timer = Promise.withResolvers<void>();
-    const late = setTimeout(timer.resolve, FAREWELL_MS);
-    await Promise.race([said.catch(() => {}), timer.promise]);
-    clearTimeout(late);
-  }
-  link.fail(error);
-  await link.close();
-}
-
-function aborted(frame: Frame): ShrinkerError {
-  const { code, message } = decodeControl(Abort, frame.payload);
-  return new ShrinkerError(code, `The other end gave up: ${message}`);
 }
 
 function ended(link: Link): LinkError {

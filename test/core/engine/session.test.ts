@@ -16,7 +16,7 @@ const sourcesOf = (chosen: Chosen) =>
 describe("whatever the streams, their pieces, the codec and the link", () => {
   test("what lands is what was sent, and both ends agree on it", async () => {
     const fault: fc.Arbitrary<Fault[]> = fc.oneof(
-      fc.constant([]),
+      fc.constant<Fault[]>([]),
       fc.nat().map((seed) => [fragment(seed, 30_000)]),
       fc.integer({ min: 1, max: 4 }).map((ms) => [latency(ms)]),
     );

@@ -190,6 +190,7 @@ export class HandPeer {
     await this.#reader.preface();
     for (let frame = await this.#reader.next(); frame; frame = await this.#reader.next()) {
       this.got.push(frame);
+      if (frame.type === FRAME.ABORT) await this.connection.end();
       this.#wake.resolve();
       this.#wake = Promise.withResolvers();
     }
