@@ -38,6 +38,8 @@ export function zstdEncoder(options: ZstdOptions): ColumnEncoder {
       const { promise, resolve, reject } = Promise.withResolvers<Uint8Array[]>();
       parts = [];
       fail = (error) => reject(new ShrinkerError("bug", "The compressor failed", { cause: error }));
+      // A stream that is destroyed says nothing more, and calls back as if all were well.
+      if (stream.destroyed) fail(new Error("closed"));
       stream.write(bytes);
       // Output follows the callback by a turn of the event loop.
       stream.flush(constants.ZSTD_e_flush, () => setImmediate(() => resolve(parts)));
@@ -79,14 +81,12 @@ export function zstdDecoder(maxWindowLog: number): ColumnDecoder {
         }
         target.set(part, done);
         done += part.length;
-        if (done === target.length) resolve();
       };
       used.write(bytes, () => {
         // All input is consumed; what it made arrives within a turn of the event loop.
         setImmediate(() => {
-          if (done < target.length) {
-            reject(new IntegrityError(`Compressed data holds ${done} bytes instead of ${target.length}`));
-          }
+          if (done === target.length) resolve();
+          else reject(new IntegrityError(`Compressed data holds ${done} bytes instead of ${target.length}`));
         });
       });
       return promise;
