@@ -56,14 +56,15 @@ export async function* readPieces(
       return { digested: Promise.resolve(undefined) };
     }
     if (!digest) return { digested: Promise.resolve(handOut(buffer, length)) };
-    return {
-      digested: new Promise((resolve, reject) => {
-        void digest.update(buffer.subarray(0, length), (back, error) => {
-          if (error) reject(error);
-          else resolve(handOut(back, length));
-        });
-      }),
-    };
+    const digested = new Promise<Piece>((resolve, reject) => {
+      void digest.update(buffer.subarray(0, length), (back, error) => {
+        if (error) reject(error);
+        else resolve(handOut(back, length));
+      });
+    });
+    // What was read ahead is not waited for once the consumer has stopped.
+    digested.catch(() => {});
+    return { digested };
   }
 
   const ahead: Promise<Step>[] = [];
