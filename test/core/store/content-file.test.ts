@@ -1,7 +1,10 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { execFile } from "node:child_process";
 import * as fs from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
 import fc from "fast-check";
 import { IntegrityError, ShrinkerError } from "../../../core/errors.ts";
 import { ContentFile } from "../../../core/store/content-file.ts";
@@ -188,6 +191,21 @@ describe("content file", () => {
     file.close();
     file.close();
     expect(() => file.read(4, 1, Buffer.alloc(PAGE), 0)).toThrow(IntegrityError);
+  });
+
+  test.if(linux)("a disk that is full is told, and what was appended before stays", async () => {
+    // A limit on the size of files is met as a full disk is, and needs no disk of its own.
+    const program = fileURLToPath(new URL("fill.ts", import.meta.url));
+    const flags = "Deno" in globalThis ? ["run", "-A", "--no-check"] : [];
+    const limited = ["-c", `trap "" XFSZ; ulimit -f 2048; exec "$0" "$@"`, process.execPath, ...flags, program, dir];
+    const { stdout } = await promisify(execFile)("/bin/sh", limited);
+    const { code, message, held, last } = JSON.parse(stdout);
+    // Deno names a full disk, but not this limit.
+    expect(code).toBe("Deno" in globalThis ? "input" : "space");
+    expect(message).toContain(dir);
+    expect(held).toBeGreaterThan(0);
+    expect(held % 64).toBe(0);
+    expect(last).toBe(1);
   });
 
   test("a folder that is not one is told by its name and the remedy", async () => {
