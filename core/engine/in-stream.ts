@@ -23,8 +23,6 @@ export class InStream {
   readonly id: number;
   readonly info: StreamInfo;
   readonly counters = noCounters();
-  /** Credit that is kept open. */
-  readonly window: number;
   readonly #grant: (total: number) => void;
   readonly #queue: Entry[] = [];
   readonly #written = Promise.withResolvers<StreamSink>();
@@ -37,19 +35,17 @@ export class InStream {
   #granted = 0;
   #end: StreamEnd | undefined;
   #error: ShrinkerError | undefined;
+  /** Credit that is kept open; none before the stream runs. */
+  window = 0;
   /** The running digest after the batches so far. */
   digest: Uint8Array = FIRST_DIGEST;
   /** SHA-256 of the plain bytes, once written, where the sink has it. */
   sha256: Uint8Array | undefined;
 
-  /**
-   * @param window credit to keep open
-   * @param grant tells the sender how much it may have sent in all
-   */
-  constructor(id: number, info: StreamInfo, window: number, grant: (total: number) => void) {
+  /** @param grant tells the sender how much it may have sent in all */
+  constructor(id: number, info: StreamInfo, grant: (total: number) => void) {
     this.id = id;
     this.info = info;
-    this.window = window;
     this.#grant = grant;
     this.#written.promise.catch(() => {});
   }
@@ -63,13 +59,18 @@ export class InStream {
     return this.#written.promise;
   }
 
-  /** Opens the sink and moves pieces into it until the stream ends. */
-  async run(target: StreamTarget): Promise<void> {
+  /**
+   * Opens the sink and moves pieces into it until the stream ends.
+   * @param window credit to keep open
+   */
+  async run(target: StreamTarget, window: number): Promise<void> {
+    this.window = window;
     try {
+      if (this.#error) throw this.#error;
       const sink = await target.open(this.info);
       this.#sink = sink;
       if (this.#error) throw this.#error;
-      this.#extend(this.window);
+      this.#extend(window);
       for (let entry = await this.#next(); entry; entry = await this.#next()) {
         if ("zeros" in entry.piece) await sink.zeros(entry.piece.zeros);
         else await sink.write(entry.piece);

@@ -16,6 +16,7 @@ import {
 } from "../wire/control.ts";
 import { COLUMN, FRAME, SEGMENT_COST } from "../wire/numbers.ts";
 import { BatchDecoder, DecodeBuffers, type DecodedBatch } from "./batch-decoder.ts";
+import { checkBounds } from "./bounds.ts";
 import type { ContentBroker } from "./broker.ts";
 import { addCounters, noCounters } from "./counters.ts";
 import { ContentFinder } from "./finder.ts";
@@ -28,7 +29,7 @@ import { knownNumbers, Resolver } from "./resolver.ts";
 const SESSION_WINDOW = 64 << 20;
 const STREAM_WINDOW = 8 << 20;
 const MIN_WINDOW = 1 << 20;
-/** Streams that are open at once, or wait for a window. */
+/** Streams that are open at once, and that are written at once: more may be on their way, as a slow disk still writes those that were closed. */
 const MAX_STREAMS = 128;
 /** Sets of decoding buffers: one batch is decoded while another is resolved. */
 const DECODING = 3;
@@ -63,7 +64,11 @@ export class Receiver {
   readonly #decoder: BatchDecoder;
   readonly #resolver: Resolver;
   readonly #finder: ContentFinder;
+  /** Streams that batches may be of; those that have failed swallow them. */
   readonly #streams = new Map<number, InStream>();
+  /** Of these, those that have not failed. */
+  readonly #open = new Set<number>();
+  readonly #running = new Map<InStream, Promise<void>>();
   readonly #opened: { stream: InStream; outcome: Promise<ReceivedStream> }[] = [];
   readonly #commit = Promise.withResolvers<void>();
   readonly #buffers = Array.from({ length: DECODING }, () => new DecodeBuffers());
@@ -100,7 +105,7 @@ export class Receiver {
     this.#lastStream = id;
     if (!segmentFormats.has(format))
       throw new ProtocolError(`The peer sends a stream of the unknown format ${JSON.stringify(format)}`);
-    if (this.#streams.size >= MAX_STREAMS)
+    if (this.#open.size >= MAX_STREAMS)
       throw new ProtocolError(`The peer opens more than ${MAX_STREAMS} streams at once`);
     const info: StreamInfo = {
       name,
@@ -110,8 +115,9 @@ export class Receiver {
       ...(mtime !== undefined && { mtime }),
     };
     const grant = (total: number) => this.#link.credit(id, encodeCredit(id, total));
-    const stream = new InStream(id, info, this.#window(), grant);
+    const stream = new InStream(id, info, grant);
     this.#streams.set(id, stream);
+    this.#open.add(id);
     this.#opened.push({ stream, outcome: this.#follow(stream) });
   }
 
@@ -131,6 +137,7 @@ export class Receiver {
     this.#forgotten = header.forget;
     const cost = header.plain + header.segments * SEGMENT_COST;
     if (this.#link.duplex) stream.charge(cost);
+    checkBounds(header, columns);
     const buffers = this.#buffers[this.#batches % DECODING]!;
     const free = this.#freed[this.#batches++ % DECODING];
     const decoded = Promise.all([this.#decoded, free]).then(() => this.#decoder.decode(header, columns, buffers));
@@ -165,6 +172,7 @@ export class Receiver {
   reset(payload: Buffer): void {
     const { stream: id, code, message } = decodeControl(Reset, payload);
     this.#streams.get(id)?.fail(new ShrinkerError(code, `The source gave it up: ${message}`));
+    this.#open.delete(id);
   }
 
   /** CONTENT: the answer to a WANT. */
@@ -213,7 +221,7 @@ export class Receiver {
 
   #window(): number {
     let taken = 0;
-    for (const stream of this.#streams.values()) taken += stream.window;
+    for (const stream of this.#running.keys()) taken += stream.window;
     return Math.max(MIN_WINDOW, Math.min(STREAM_WINDOW, Math.floor((SESSION_WINDOW - taken) / 4)));
   }
 
@@ -221,6 +229,7 @@ export class Receiver {
     const stream = this.#streams.get(id);
     if (!stream) throw new ProtocolError(`The peer closes stream ${id}, which is not open`);
     this.#streams.delete(id);
+    this.#open.delete(id);
     return stream;
   }
 
@@ -230,9 +239,22 @@ export class Receiver {
     return this.#finder.find(batch.columns[COLUMN.DIGESTS]!, numbers);
   }
 
+  /** Runs a stream, as soon as few enough others are being written. */
+  async #run(stream: InStream): Promise<void> {
+    const failed = stream.written.then(
+      () => {},
+      () => {},
+    );
+    while (this.#running.size >= MAX_STREAMS && !stream.error) await Promise.race([failed, ...this.#running.values()]);
+    const running = stream.run(this.#options.target, this.#window());
+    this.#running.set(stream, running);
+    await running;
+    this.#running.delete(stream);
+  }
+
   /** Waits for a stream to be written, shows it under its name, and tells the source. */
   async #follow(stream: InStream): Promise<ReceivedStream> {
-    const running = stream.run(this.#options.target);
+    const running = this.#run(stream);
     let sink: StreamSink | undefined;
     try {
       sink = await stream.written;
@@ -242,6 +264,7 @@ export class Receiver {
       await this.#tell(FRAME.LANDED, encodeControl(Landed, { stream: stream.id }));
       return { stream, error: undefined };
     } catch (error) {
+      this.#open.delete(stream.id);
       await running;
       await sink?.abort();
       const told = error instanceof ShrinkerError ? error : new ShrinkerError("bug", String(error), { cause: error });

@@ -94,6 +94,7 @@ export class Resolver {
       if (code === OP.LITERAL) {
         literals += argument;
         segments++;
+        if (segments > header.segments) throw tooMuch();
         this.#running.literal(argument);
         continue;
       }

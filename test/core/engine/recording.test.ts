@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import type { CodecPolicy } from "../../../core/engine/codec-policy.ts";
 import { ShrinkerError } from "../../../core/errors.ts";
-import { CODEC, COLUMN, FRAME } from "../../../core/wire/numbers.ts";
+import { CODEC, COLUMN, FRAME, OP } from "../../../core/wire/numbers.ts";
 import { qemuStreamBytes } from "../../support/qemu-stream.ts";
 import {
   type MemoryTarget,
@@ -141,15 +141,24 @@ describe("bytes that were changed before their checksums were made", () => {
     await fc.assert(
       fc.asyncProperty(change, async ({ batch, column, at, bit }) => {
         let done = false;
+        let same = false;
         const wrong = await changed(batch, ({ columns }) => {
           const present = [...columns.keys()].filter((key) => columns[key]);
           const bytes = columns[present[column % present.length]!]!;
-          bytes[at % bytes.length]! ^= 1 << bit;
+          const index = at % bytes.length;
+          // A reference to a single content may be written in two ways.
+          same = bytes === columns[COLUMN.OPS] && bit === 0 && (bytes[index]! | 1) === OP.SAME;
+          bytes[index]! ^= 1 << bit;
           done = true;
         });
         expect(done).toBe(true);
-        const error = await expectRefusal(wrong, expected);
-        expect(error.code).toBe("integrity");
+        if (same) {
+          const files = memoryTarget();
+          await replay(wrong, files);
+          for (const { info, bytes } of files.all) {
+            expect(Buffer.compare(bytes, expected[info.name as keyof typeof expected])).toBe(0);
+          }
+        } else expect((await expectRefusal(wrong, expected)).code).toBe("integrity");
       }),
       { numRuns: 150 },
     );

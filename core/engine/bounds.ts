@@ -1,0 +1,29 @@
+import { DIGEST_SIZE, PAGE_SIZE } from "../content/page.ts";
+import { ProtocolError } from "../errors.ts";
+import type { BatchHeader, EncodedColumn } from "../wire/batch.ts";
+import { COLUMN } from "../wire/numbers.ts";
+
+/** What a codec may add to bytes that it can't make fewer: one in this many, and a little. */
+const EXPANSION = 128;
+const EXPANSION_BYTES = 64;
+
+/**
+ * Checks, before anything is decoded, that a batch's columns hold no more than its header says, for that is what the
+ * sender's credit is charged with while the batch waits for its turn. Throws a `ProtocolError`.
+ */
+export function checkBounds({ segments, count, plain }: BatchHeader, columns: readonly EncodedColumn[]): void {
+  const lengths = new Array<number>(Object.keys(COLUMN).length).fill(0);
+  for (const { column, length, parts } of columns) {
+    lengths[column] = length;
+    if (parts[0]!.length > length + length / EXPANSION + EXPANSION_BYTES)
+      throw new ProtocolError(`A batch spends ${parts[0]!.length} bytes on ${length} of column ${column}`);
+  }
+  const pages = lengths[COLUMN.DELTAS]! + lengths[COLUMN.CONTENTS]! + lengths[COLUMN.STORED]!;
+  const known = (lengths[COLUMN.DIGESTS]! / DIGEST_SIZE) * PAGE_SIZE;
+  const within =
+    segments > 0 &&
+    lengths[COLUMN.OPS]! <= segments &&
+    pages + known === count * PAGE_SIZE &&
+    count * PAGE_SIZE + lengths[COLUMN.LITERALS]! <= plain;
+  if (!within) throw new ProtocolError("A batch's columns don't match its header");
+}
