@@ -17,7 +17,7 @@ const SESSION: readonly OptionSpec[] = [
 export const commands: readonly CommandSpec[] = [
   {
     name: "migrate",
-    args: "MACHINE...",
+    args: "<MACHINE...>",
     text: "Send machines: disk images, saved QEMU streams, memory files, or - for stdin",
     options: [
       { name: "to", value: "ADDRESS", text: "tcp://HOST:PORT, unix:PATH, exec:COMMAND or file:BUNDLE" },
@@ -59,5 +59,17 @@ export const commands: readonly CommandSpec[] = [
     ],
     dataOnStdout: (options) => options.flag("stdio") || options.text("output") === "-",
     load: async () => (await import("./receive.ts")).receive,
+  },
+  {
+    name: "inspect",
+    args: "<FILE...>",
+    text: "Say what bundles, captured streams and images hold, and verify bundles",
+    options: [
+      { name: "format", value: "FORMAT", text: "raw, qemu or bytes (default: by the first bytes)" },
+      { name: "spool", value: "DIR", text: "Folder on a disk for a bundle's contents (default: /var/tmp)" },
+      ...COMMON,
+    ],
+    examples: ["shrinker inspect site.bundle", "shrinker inspect --json guest.qevm disk.raw"],
+    load: async () => (await import("./inspect.ts")).inspect,
   },
 ];

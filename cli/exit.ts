@@ -43,7 +43,9 @@ export function verdict(fates: readonly Fate[], broke: ShrinkerError | undefined
   const missing = fates.filter(({ landed }) => !landed);
   const landed = fates.length - missing.length;
   if (missing.length === 0 && !broke) return undefined;
-  const because = missing.find(({ error }) => error)?.error;
+  // With --all-or-nothing the others only fail because one did.
+  const errors = missing.flatMap(({ error }) => error ?? []);
+  const because = errors.find(({ code }) => code !== "partial") ?? errors[0];
   if (landed === 0) return broke ?? new ShrinkerError(because?.code ?? "bug", because?.message ?? "Nothing has landed");
   const why = broke?.message ?? because?.message ?? "";
   if (missing.length === 0)

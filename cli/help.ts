@@ -13,7 +13,7 @@ export function printHelp(name: string | undefined): void {
   cli.help((sections) => [...sections.filter(({ title }) => !title?.startsWith("For more")), NOTE]);
   cli.option("--version", "Display the version");
   for (const { name, args, text, options, examples } of commands) {
-    const command = cli.command(`${name} ${args}`, text);
+    const command = cli.command(`${name} ${args}`, text).usage(`${name} ${args} [options]`);
     for (const { name, value, text } of options) command.option(value ? `--${name} <${value}>` : `--${name}`, text);
     for (const example of examples) command.example(`  ${example}`);
   }
