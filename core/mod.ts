@@ -1,0 +1,60 @@
+/**
+ * The engine as a library: moves byte streams between two processes over any `Connection`, each distinct content once.
+ * Transports are exported by `shrinker/transports`.
+ */
+export { autoCodec } from "./engine/auto-codec.ts";
+export { CODEC_NAMES, type CodecName, type CodecPolicy, fixedCodec } from "./engine/codec-policy.ts";
+export type { Counters } from "./engine/counters.ts";
+export { type ContentStatistics, countContents } from "./engine/inspect.ts";
+export { type MigrationOptions, type StreamOutcome, sendAll } from "./engine/migration.ts";
+export type { ReceivedStream } from "./engine/receiver.ts";
+export type { SentStream } from "./engine/sender.ts";
+export {
+  type Agreement,
+  acceptSession,
+  type DestinationOptions,
+  type DestinationSession,
+  openSession,
+  type SourceOptions,
+  type SourceSession,
+} from "./engine/session.ts";
+export {
+  CancelledError,
+  ERROR_CODES,
+  type ErrorCode,
+  IntegrityError,
+  LinkError,
+  ProtocolError,
+  ShrinkerError,
+} from "./errors.ts";
+export { memoryIndex } from "./index/memory.ts";
+export type { SiteIndex } from "./index/site-index.ts";
+export { checkStreamName, type NamedSpec, parseMachine } from "./machines/image/name.ts";
+export { type ImageSpec, openImage } from "./machines/image/source.ts";
+export { standardOutputTarget } from "./machines/image/stdout.ts";
+export { type DirectoryOptions, directoryTarget } from "./machines/image/target.ts";
+export type {
+  BytePiece,
+  HolePiece,
+  Piece,
+  StreamInfo,
+  StreamSink,
+  StreamSource,
+  StreamTarget,
+} from "./machines/machine.ts";
+export type { QemuObserver, QemuSection, QemuState, QemuStatistics } from "./segment/qemu/observer.ts";
+export { createQemuSegmenter, type QemuSegmenter } from "./segment/qemu.ts";
+export { segmentFormats, sniffFormat } from "./segment/registry.ts";
+export { MAX_HELD, NO_KEY, type Segmenter, type SegmentFormat, type SegmentSink } from "./segment/segmenter.ts";
+export { type CountedConnection, countBytes } from "./transport/count.ts";
+export { limitRate } from "./transport/limit.ts";
+export {
+  type Address,
+  type Connection,
+  type DialOptions,
+  type Listener,
+  type ListenOptions,
+  parseAddress,
+  type Transport,
+  type TransportRegistry,
+} from "./transport/transport.ts";
