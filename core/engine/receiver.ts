@@ -147,7 +147,8 @@ export class Receiver {
       const { pieces, counters } = await this.#resolver.resolve(batch, pages, stream.digest);
       addCounters(this.counters, counters);
       stream.put(pieces, counters, header.digest, cost);
-      if (pages.length > 0) await this.#link.control(FRAME.RESOLVED, encodeNumber(header.first + header.count));
+      if (pages.length > 0 && this.#link.duplex)
+        await this.#link.control(FRAME.RESOLVED, encodeNumber(header.first + header.count));
     });
     this.#decoded = decoded;
     this.#resolved = resolved;
