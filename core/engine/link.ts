@@ -1,10 +1,11 @@
-import { CancelledError, IntegrityError, LinkError, ShrinkerError } from "../errors.ts";
+import { CancelledError, IntegrityError, LinkError, type ShrinkerError } from "../errors.ts";
 import type { Connection } from "../transport/transport.ts";
 import { Abort, decodeControl, encodeControl } from "../wire/control.ts";
 import { type Frame, FrameReader, preface } from "../wire/frame.ts";
 import { FRAME } from "../wire/numbers.ts";
 import { Flow } from "./flow.ts";
 import { Outbox } from "./outbox.ts";
+import { heard, told } from "./told.ts";
 
 export interface LinkTimes {
   /** Milliseconds that a peer gets to say its first word. */
@@ -18,9 +19,6 @@ export interface LinkTimes {
 }
 
 export const LINK_TIMES: LinkTimes = { handshake: 15_000, ping: 2000, dead: 6000, farewell: 1000 };
-
-/** No longer message is sent to a peer, or taken from one. */
-const MAX_MESSAGE = 2000;
 
 /** Frames over one connection, signs of life, and how it ends. Only `control`, `bulk` and `next` wait. */
 export class Link {
@@ -198,8 +196,7 @@ export class Link {
 
   /** The connection is dropped only once the peer has ended it: what it had not read by then would be lost. */
   async #sayWhy(error: Error): Promise<void> {
-    const { code, message } = error instanceof ShrinkerError ? error : new ShrinkerError("bug", String(error));
-    await this.#outbox.last(FRAME.ABORT, encodeControl(Abort, { code, message: message.slice(0, MAX_MESSAGE) }), error);
+    await this.#outbox.last(FRAME.ABORT, encodeControl(Abort, told(error)), error);
     await this.end();
     if (!this.#reading) await this.next();
   }
@@ -212,7 +209,7 @@ export class Link {
 
   #givenUp({ payload }: Frame): ShrinkerError {
     const { code, message } = decodeControl(Abort, payload);
-    const error = new ShrinkerError(code, `The other end gave up: ${message}`);
+    const error = heard(code, message, "The other end gave up: ");
     this.fail(error);
     return error;
   }

@@ -1,7 +1,8 @@
-import { ShrinkerError } from "../errors.ts";
+import type { ShrinkerError } from "../errors.ts";
 import type { StreamSource } from "../machines/machine.ts";
 import type { Sender, SentStream } from "./sender.ts";
 import type { SourceSession } from "./session.ts";
+import { asShrinkerError } from "./told.ts";
 
 /** What became of one machine's stream. */
 export interface StreamOutcome {
@@ -66,9 +67,4 @@ async function sendOne(
     if (!duplex) throw error;
     return { outcome: Promise.resolve(failed(error)) };
   }
-}
-
-function asShrinkerError(error: unknown): ShrinkerError {
-  if (error instanceof ShrinkerError) return error;
-  return new ShrinkerError("bug", error instanceof Error ? error.message : String(error), { cause: error });
 }

@@ -1,7 +1,7 @@
-import { ShrinkerError } from "../errors.ts";
 import type { Connection } from "../transport/transport.ts";
 import { frameHeader } from "../wire/frame.ts";
 import { FRAME } from "../wire/numbers.ts";
+import { asShrinkerError } from "./told.ts";
 
 interface Outgoing {
   readonly type: number;
@@ -127,7 +127,7 @@ export class Outbox {
     this.#broken = true;
     if (this.#refusal) unsent.reject(this.#refusal);
     else this.#control.unshift(unsent);
-    this.#events.broken(error instanceof Error ? error : new ShrinkerError("bug", String(error)));
+    this.#events.broken(asShrinkerError(error));
   }
 
   #take(): Outgoing | undefined {

@@ -24,6 +24,7 @@ import { InStream } from "./in-stream.ts";
 import type { Link } from "./link.ts";
 import { PiecePool } from "./pieces.ts";
 import { knownNumbers, Resolver } from "./resolver.ts";
+import { asShrinkerError, heard, told } from "./told.ts";
 
 /** Bytes that may wait for the sinks of all streams together, and for one. */
 const SESSION_WINDOW = 64 << 20;
@@ -172,7 +173,7 @@ export class Receiver {
   /** RESET: the source has given the stream up. */
   reset(payload: Buffer): void {
     const { stream: id, code, message } = decodeControl(Reset, payload);
-    this.#streams.get(id)?.fail(new ShrinkerError(code, `The source gave it up: ${message}`));
+    this.#streams.get(id)?.fail(heard(code, message, "The source gave it up: "));
     this.#open.delete(id);
   }
 
@@ -268,11 +269,10 @@ export class Receiver {
       this.#open.delete(stream.id);
       await running;
       await sink?.abort();
-      const told = error instanceof ShrinkerError ? error : new ShrinkerError("bug", String(error), { cause: error });
-      stream.fail(told);
-      const reset = { stream: stream.id, code: told.code, message: told.message };
-      await this.#tell(FRAME.RESET, encodeControl(Reset, reset));
-      return { stream, error: told };
+      const failure = asShrinkerError(error);
+      stream.fail(failure);
+      await this.#tell(FRAME.RESET, encodeControl(Reset, { stream: stream.id, ...told(failure) }));
+      return { stream, error: failure };
     }
   }
 

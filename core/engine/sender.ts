@@ -15,6 +15,7 @@ import { addCounters, type Counters, noCounters } from "./counters.ts";
 import { KnownLedger } from "./known.ts";
 import type { Link } from "./link.ts";
 import { OutStream } from "./out-stream.ts";
+import { asShrinkerError, heard, told } from "./told.ts";
 
 /** Batches in flight between segmenting and the link: one is filled, one classified, one encoded, one written. */
 const BATCHES = 4;
@@ -78,8 +79,12 @@ export class Sender {
   /** Sends a stream. Rejects with what made it fail; the session may go on. */
   async send(source: StreamSource, signal: AbortSignal): Promise<SentStream> {
     const stream = await this.#open(source.info);
+    // A source that waits for its input learns that nobody takes it any more.
+    const failed = new AbortController();
+    stream.landed.catch((error) => failed.abort(error));
     try {
-      for await (const piece of source.pieces(signal)) await stream.push(piece);
+      const pieces = source.pieces(AbortSignal.any([signal, failed.signal]));
+      for await (const piece of pieces) await stream.push(piece);
       stream.end();
       await stream.drained;
       await stream.written;
@@ -91,8 +96,9 @@ export class Sender {
       if (!this.#link.duplex) stream.land();
       return { info: source.info, digest, sha256, counters, landed: stream.landed };
     } catch (error) {
-      await this.#abandon(stream, error);
-      throw error;
+      const first = stream.error ?? error;
+      await this.#abandon(stream, first);
+      throw first;
     }
   }
 
@@ -107,7 +113,7 @@ export class Sender {
 
   /** The destination has given a stream up. */
   reset(id: number, code: ErrorCode, message: string): void {
-    this.#streams.get(id)?.fail(new ShrinkerError(code, message));
+    this.#streams.get(id)?.fail(heard(code, message));
     this.#streams.delete(id);
   }
 
@@ -165,13 +171,12 @@ export class Sender {
   }
 
   async #abandon(stream: OutStream, error: unknown): Promise<void> {
-    const told = error instanceof ShrinkerError ? error : new ShrinkerError("bug", String(error));
     const peerKnows = stream.error !== undefined;
-    stream.fail(told);
+    stream.fail(asShrinkerError(error));
     this.#streams.delete(stream.id);
     if (peerKnows || this.#error) return;
-    const reset = { stream: stream.id, code: told.code, message: told.message };
-    await this.#link.control(FRAME.RESET, encodeControl(Reset, reset)).catch(() => {});
+    const reset = encodeControl(Reset, { stream: stream.id, ...told(error) });
+    await this.#link.control(FRAME.RESET, reset).catch(() => {});
   }
 
   /** Cuts a batch if a stream is ready and a batch is free. One a turn: reads and writes are served between them. */
@@ -180,9 +185,14 @@ export class Sender {
     this.#pumping = true;
     setImmediate(() => {
       this.#pumping = false;
+      const batch = this.#error ? undefined : (this.#free.pop() ?? this.#make());
+      if (!batch) return;
+      // Only now: a stream whose turn it is without a batch for it would lose the turn.
       const stream = this.#next();
-      const batch = stream && (this.#free.pop() ?? this.#make());
-      if (!stream || !batch) return;
+      if (!stream) {
+        this.#free.push(batch);
+        return;
+      }
       try {
         this.#cut(batch, stream);
       } catch (error) {
@@ -209,7 +219,6 @@ export class Sender {
 
   /** The stream whose turn it is. */
   #next(): OutStream | undefined {
-    if (this.#error) return undefined;
     let first: OutStream | undefined;
     for (const stream of this.#streams.values()) {
       if (!stream.ready) continue;
