@@ -29,7 +29,8 @@ const NOISE_MEMORY = 64;
 /** What the destination holds from elsewhere, and what it may still ask for. */
 export interface KnownSite {
   readonly index: SiteIndex;
-  readonly known: KnownContents;
+  /** Undefined in a recording, of which nothing can be asked. */
+  readonly known: KnownContents | undefined;
 }
 
 export interface ClassifierOptions {
@@ -66,7 +67,7 @@ export class Classifier {
     }
     // A spool that was made after this batch was cut begins with a later one.
     if (spool?.next !== batch.first) return;
-    spool.forget(Math.min(batch.forget, this.#site?.known.oldest ?? batch.forget));
+    spool.forget(Math.min(batch.forget, this.#site?.known?.oldest ?? batch.forget));
     await spool.append(batch.contents, batch.count);
   }
 
@@ -74,16 +75,17 @@ export class Classifier {
     for (let slot = 0; slot < batch.count; slot++) batch.copyDigest(slot, this.#wanted, slot * DIGEST_WORDS);
     const digests = new Uint8Array(this.#wanted.buffer, 0, batch.count * DIGEST_SIZE);
     await site.index.lookup(digests, batch.count, this.#held);
-    let room = site.known.room();
+    let room = site.known?.room() ?? batch.count;
     for (let slot = 0; slot < batch.count && room > 0; slot++) {
       if (this.#held[slot] === 0) continue;
       room--;
       batch.kinds[slot] = OP.KNOWN;
       batch.counters.fresh -= PAGE_SIZE;
       batch.counters.deduplicated += PAGE_SIZE;
-      site.known.add(batch.first + slot);
+      site.known?.add(batch.first + slot);
     }
-    await site.index.insert(digests, batch.count);
+    // What a recording brings is there once it is read: the session that reads it may have forgotten it by then.
+    if (site.known) await site.index.insert(digests, batch.count);
   }
 
   /**

@@ -71,7 +71,7 @@ export class Sender {
     this.#options = options;
     this.#encoder = new BatchEncoder(options.windowLog);
     this.#classifier = new Classifier({
-      site: options.site && { index: options.site, known: this.#known },
+      site: options.site && { index: options.site, known: link.duplex ? this.#known : undefined },
       separateNoise: options.codec.compresses,
     });
   }
@@ -159,7 +159,8 @@ export class Sender {
     const format = segmentFormats.get(info.format);
     if (!format) throw new ShrinkerError("usage", `Unknown format "${info.format}" of "${info.name}"`);
     const keyed = format.keyed && this.#options.codec.compresses;
-    if ((keyed || this.#options.site) && !this.#spool) {
+    const asked = this.#options.site && this.#link.duplex;
+    if ((keyed || asked) && !this.#spool) {
       this.#spool = new ContentFile(this.#options.spoolDir, this.#log.next);
     }
     const id = this.#nextId++;
