@@ -119,4 +119,14 @@ describe("fixtures of version 1", () => {
       expect([...writer.args]).toEqual([...args]);
     }
   });
+
+  test("the example of docs/wire-format.md is the fixture", () => {
+    const page = readFileSync(new URL("../../../docs/wire-format.md", import.meta.url), "utf8");
+    const [, block] = /```hex\n(.*?)```/s.exec(page)!;
+    const bytes = block!.split("\n").map((line) => line.split("|")[0]!.replaceAll(" ", ""));
+    expect(bytes.join("")).toBe(fixture("example").toString("hex"));
+    const { segments, plain } = BATCHES[0]!.header;
+    expect(page).toContain(`It has ${segments} segments`);
+    expect(page).toContain(`and ${plain} plain bytes`);
+  });
 });
