@@ -6,6 +6,7 @@ const MIN_IN_FLIGHT = 256 << 10;
 const GAIN = 1.25;
 /** The best rate, and the shortest round trip, of the last while count. */
 const RATE_MEMORY_MS = 2000;
+const RATE_MEMORY_ROUND_TRIPS = 4;
 const ROUND_TRIP_MEMORY_MS = 10_000;
 
 /**
@@ -23,6 +24,8 @@ export class Flow {
   #rateAt = 0;
   #roundTrip = Number.POSITIVE_INFINITY;
   #roundTripAt = 0;
+  /** What is on the way drains, so that one frame can tell the round trip without a queue. */
+  #probing = false;
   #waiting: (() => void)[] = [];
   #closed = false;
   /** Milliseconds that senders spent waiting for room. */
@@ -50,6 +53,7 @@ export class Flow {
 
   /** Bytes that may be on the way. */
   get limit(): number {
+    if (this.#probing) return 1;
     if (this.#rate === 0) return MIN_IN_FLIGHT;
     return Math.max(MIN_IN_FLIGHT, this.#rate * (this.#roundTrip + QUEUE_MS) * GAIN);
   }
@@ -65,8 +69,18 @@ export class Flow {
 
   sent(sequence: number, bytes: number): void {
     const at = this.#now();
-    if (this.#inFlight === 0) this.#deliveredAt = at;
-    this.#sent.push({ sequence, bytes, at, deliveredThen: this.#delivered, deliveredAt: this.#deliveredAt });
+    const alone = this.#inFlight === 0;
+    if (alone) this.#deliveredAt = at;
+    const idle = this.#probing || this.#inFlight + bytes < this.limit;
+    this.#sent.push({
+      sequence,
+      bytes,
+      at,
+      alone,
+      idle,
+      deliveredThen: this.#delivered,
+      deliveredAt: this.#deliveredAt,
+    });
     this.#inFlight += bytes;
   }
 
@@ -81,14 +95,12 @@ export class Flow {
     }
     if (!newest) return;
     this.#deliveredAt = now;
-    const roundTrip = now - newest.at;
-    if (roundTrip <= this.#roundTrip || now - this.#roundTripAt > ROUND_TRIP_MEMORY_MS) {
-      this.#roundTrip = roundTrip;
-      this.#roundTripAt = now;
-    }
+    this.#measureRoundTrip(now, newest);
     const took = now - newest.deliveredAt;
     const rate = took > 0 ? (this.#delivered - newest.deliveredThen) / took : 0;
-    if (rate >= this.#rate || now - this.#rateAt > RATE_MEMORY_MS) {
+    const memory = Math.max(RATE_MEMORY_MS, RATE_MEMORY_ROUND_TRIPS * this.#roundTrip);
+    // A sender that had little to send does not tell how fast the link is.
+    if (rate >= this.#rate || (now - this.#rateAt > memory && !newest.idle)) {
       this.#rate = rate;
       this.#rateAt = now;
     }
@@ -99,6 +111,20 @@ export class Flow {
   close(): void {
     this.#closed = true;
     this.#wake();
+  }
+
+  /**
+   * The shortest round trip of late. When it is old, the next may include this sender's own queue, which would then count
+   * as a part of the link and let the queue grow again and again: so one is measured without.
+   */
+  #measureRoundTrip(now: number, { at, alone }: SentFrame): void {
+    const roundTrip = now - at;
+    const old = now - this.#roundTripAt > ROUND_TRIP_MEMORY_MS;
+    if (roundTrip <= this.#roundTrip || (old && alone)) {
+      this.#roundTrip = roundTrip;
+      this.#roundTripAt = now;
+      this.#probing = false;
+    } else if (old) this.#probing = true;
   }
 
   #wake(): void {
@@ -112,6 +138,10 @@ interface SentFrame {
   readonly sequence: number;
   readonly bytes: number;
   readonly at: number;
+  /** Nothing else was on the way. */
+  readonly alone: boolean;
+  /** There was room for more. */
+  readonly idle: boolean;
   /** Bytes delivered in all when it was sent, and when the last of them were. */
   readonly deliveredThen: number;
   readonly deliveredAt: number;
