@@ -111,8 +111,13 @@ function qemuLines({ machine, capabilities, sections, end }: Found, segmenter: Q
     ...table([["    RAM block", "size", "pages", "zero records"], ...rows]),
     `  ${pages} pages and ${zeroRecords} zero records in all`,
     ...(hidden > 0 ? [`  ${hidden} pages are encoded by QEMU (xbzrle or compress): switch that off to save more`] : []),
-    lost
-      ? `  not understood from byte ${lost.offset} on: ${lost.reason}`
-      : `  it ${state === "ended" ? "ends" : `stops in its ${state}`}${end ? `, followed to byte ${end.offset}` : ""}`,
+    `  ${ending(state, lost?.reason, end?.offset)}`,
   ];
+}
+
+function ending(state: string, reason: string | undefined, offset: number | undefined): string {
+  const at = offset === undefined ? "" : ` from byte ${offset} on`;
+  if (reason !== undefined) return `not understood${at}, and passed through: ${reason}`;
+  if (state === "devices") return `devices, which are passed through${at}`;
+  return state === "ended" ? "whole" : `cut short in its ${state}`;
 }

@@ -31,6 +31,7 @@ export interface CliResult {
 export interface RunningCli extends AsyncDisposable {
   readonly child: ChildProcess;
   readonly result: Promise<CliResult>;
+  kill(signal: NodeJS.Signals): void;
   /** Resolves with the first match in what the process has said so far, on stdout or stderr. */
   said(pattern: RegExp): Promise<RegExpExecArray>;
 }
@@ -75,6 +76,10 @@ export function startCli(args: readonly string[], options: CliOptions = {}): Run
   return {
     child,
     result,
+    kill(signal) {
+      // Not child.kill(): Deno then reports that signal as the end, whatever the child did.
+      process.kill(child.pid!, signal);
+    },
     async said(pattern) {
       for (;;) {
         const text = `${Buffer.concat(stdout)}\n${words}`;
