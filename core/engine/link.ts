@@ -44,7 +44,7 @@ export class Link {
   constructor(connection: Connection, times: LinkTimes = LINK_TIMES) {
     this.connection = connection;
     this.#times = times;
-    this.#reader = new FrameReader(this.#listen(connection.input), connection.peer);
+    this.#reader = new FrameReader(this.#listen(connection.input), connection.peer, !connection.duplex);
     this.#outbox = new Outbox(connection, {
       sending: (type, sequence, bytes) => {
         if (type === FRAME.BATCH) this.flow.sent(sequence, bytes);

@@ -56,15 +56,20 @@ function limit(type: number): number {
 export class FrameReader {
   readonly #pieces: AsyncIterator<Uint8Array>;
   readonly #from: string;
+  readonly #recorded: boolean;
   #piece: Buffer = Buffer.alloc(0);
   #at = 0;
   #offset = 0;
   #sequence = 0;
 
-  /** @param from where the bytes come from, for messages: a peer's address, or a file */
-  constructor(input: AsyncIterable<Uint8Array>, from: string) {
+  /**
+   * @param from where the bytes come from, for messages: a peer's address, or a file
+   * @param recorded whether they are a recording, which can be damaged but not be somebody else
+   */
+  constructor(input: AsyncIterable<Uint8Array>, from: string, recorded = false) {
     this.#pieces = input[Symbol.asyncIterator]();
     this.#from = from;
+    this.#recorded = recorded;
   }
 
   /** Bytes read so far. */
@@ -73,11 +78,14 @@ export class FrameReader {
   }
 
   /**
-   * Reads the preface. Rejects with a `LinkError` that quotes what came instead (a login banner), or with `refused` for
-   * another version.
+   * Reads the preface. Rejects with a `LinkError` that quotes what came instead (a login banner), an `IntegrityError` for
+   * a recording, or `refused` for another version.
    */
   async preface(): Promise<void> {
     const bytes = await this.#take(PREFACE_BYTES, true);
+    if (this.#recorded && (bytes?.length !== PREFACE_BYTES || MAGIC.some((value, i) => bytes[i] !== value))) {
+      throw new IntegrityError(`${this.#from} is not a bundle, or its beginning is damaged: copy or make it again`);
+    }
     if (bytes === undefined || bytes.length < PREFACE_BYTES) {
       if (bytes === undefined || MAGIC.subarray(0, bytes.length).every((value, i) => bytes[i] === value)) {
         throw new LinkError(`${this.#from} ended before it said anything${this.#quote(bytes)}: is it a shrinker?`);

@@ -183,3 +183,19 @@ describe("preface", () => {
     expect((await errorOf(new FrameReader(broken(), "tcp://peer").next())).message).toBe("cut");
   });
 });
+
+describe("the beginning of a recording", () => {
+  test("is damaged, and not somebody else, wherever it is cut or changed", async () => {
+    const begin = preface();
+    for (let i = 0; i < begin.length; i++) {
+      const changed = Buffer.from(begin);
+      changed[i] = changed[i]! ^ 0x20;
+      for (const bytes of [begin.subarray(0, i), changed]) {
+        const reader = new FrameReader(pieces(bytes), "site.bundle", true);
+        const { code, message } = await errorOf(reader.preface());
+        expect([i, code]).toEqual([i, "integrity"]);
+        expect(message).toContain("site.bundle");
+      }
+    }
+  });
+});
