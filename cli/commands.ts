@@ -57,7 +57,7 @@ export const commands: readonly CommandSpec[] = [
       "shrinker receive file:/mnt/usb/site.bundle --output /srv/vm",
       "shrinker receive file:/mnt/usb/site.bundle --dry-run",
     ],
-    dataOnStdout: (options) => options.flag("stdio") || options.text("output") === "-",
+    dataOnStdout: (options) => options.given("stdio") || options.text("output") === "-",
     load: async () => (await import("./receive.ts")).receive,
   },
   {

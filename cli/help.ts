@@ -10,7 +10,7 @@ const NOTE = {
 /** Prints the help of one command, or of the program. */
 export function printHelp(name: string | undefined): void {
   const cli = cac("shrinker");
-  cli.help((sections) => [...sections.filter(({ title }) => !title?.startsWith("For more")), NOTE]);
+  cli.help((sections) => [...sections.filter(({ title }) => !title?.startsWith("For more")).map(tidy), NOTE]);
   cli.option("--version", "Display the version");
   for (const { name, args, text, options, examples } of commands) {
     const command = cli.command(`${name} ${args}`, text).usage(`${name} ${args} [options]`);
@@ -19,4 +19,9 @@ export function printHelp(name: string | undefined): void {
   }
   const command = cli.commands.find((command) => command.isMatched(name ?? ""));
   (command ?? cli.globalCommand).outputHelp();
+}
+
+/** cac takes `--no-progress` for the opposite of an option that is on by default. */
+function tidy({ title, body }: { title?: string; body: string }) {
+  return { ...(title && { title }), body: body.replaceAll(" (default: true)", "").replace(/ +$/gm, "") };
 }

@@ -29,7 +29,7 @@ export function showProgress(output: Output, wanted: boolean, gauge: () => Gauge
   const begun = performance.now();
   let width = 0;
   const draw = (text: string) => {
-    const most = Math.max(20, (process.stderr.columns ?? 80) - 1);
+    const most = Math.max(20, (process.stderr.columns || 80) - 1);
     const line = harmless(text).slice(0, most);
     process.stderr.write(`\r${line.padEnd(Math.min(width, most))}`);
     width = line.length;

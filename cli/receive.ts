@@ -106,11 +106,10 @@ function readOrigin(args: readonly string[], options: Options): Origin {
       `Cannot receive "${bundle}": expected file:BUNDLE; for a link use --listen ADDRESS`,
     );
   }
-  const listening = options.given("stdio") ? undefined : options.text("listen");
-  if (listening === undefined) {
-    if (options.flag("stdio")) return { kind: "stdio" };
+  if (options.given("stdio")) return { kind: "stdio" };
+  const listening = options.text("listen");
+  if (listening === undefined)
     throw new ShrinkerError("usage", "From where? Give file:BUNDLE, --listen ADDRESS or --stdio");
-  }
   if (listening.startsWith("file:"))
     throw new ShrinkerError("usage", `Cannot listen at "${listening}": a bundle is given without --listen`);
   return { kind: "listen", text: listening };

@@ -71,7 +71,7 @@ describe("a bundle that is wrong", () => {
   });
 
   test("is no bundle at all", async () => {
-    expect((await run("receive", "file:disk.raw", "--output", here.path("none"))).code).toBe(5);
+    expect((await run("receive", "file:disk.raw", "--output", here.path("none"))).code).toBe(6);
     expect((await run("receive", "file:nothing.bundle", "--output", here.path("none"))).code).toBe(3);
   });
 });
