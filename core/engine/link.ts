@@ -25,12 +25,12 @@ export class Link {
   readonly connection: Connection;
   readonly flow = new Flow();
   readonly #outbox: Outbox;
+  readonly #input: AsyncGenerator<Uint8Array>;
   readonly #reader: FrameReader;
   readonly #times: LinkTimes;
   #opened = false;
   #ended = false;
   #inputEnded = false;
-  #reading = false;
   #timer: ReturnType<typeof setInterval> | undefined;
   #late: ReturnType<typeof setTimeout> | undefined;
   #heard = performance.now();
@@ -44,7 +44,8 @@ export class Link {
   constructor(connection: Connection, times: LinkTimes = LINK_TIMES) {
     this.connection = connection;
     this.#times = times;
-    this.#reader = new FrameReader(this.#listen(connection.input), connection.peer, !connection.duplex);
+    this.#input = this.#listen(connection.input);
+    this.#reader = new FrameReader(this.#input, connection.peer, !connection.duplex);
     this.#outbox = new Outbox(connection, {
       sending: (type, sequence, bytes) => {
         if (type === FRAME.BATCH) this.flow.sent(sequence, bytes);
@@ -105,24 +106,17 @@ export class Link {
 
   /** The next frame that is not the link's own business, or undefined where the peer has ended. Rejects with why the peer gave up. */
   async next(): Promise<Frame | undefined> {
-    this.#reading = true;
     try {
       for (;;) {
         const frame = await this.#reader.next();
-        // Once this side has given up, it only waits for the peer to have heard so.
-        if (this.#reason) {
-          if (!frame) throw this.#reason;
-        } else if (frame?.type === FRAME.ACK && frame.payload.length === 4) {
+        if (this.#reason) throw this.#reason;
+        if (frame?.type === FRAME.ACK && frame.payload.length === 4) {
           this.flow.acknowledged(frame.payload.readUInt32LE(0));
-        } else if (frame?.type === FRAME.ABORT) {
-          throw this.#givenUp(frame);
-        } else if (frame?.type !== FRAME.PING) return frame;
+        } else if (frame?.type === FRAME.ABORT) throw this.#givenUp(frame);
+        else if (frame?.type !== FRAME.PING) return frame;
       }
     } catch (error) {
-      this.#drained.resolve();
       throw this.#reason ?? this.#explain(error);
-    } finally {
-      this.#reading = false;
     }
   }
 
@@ -187,7 +181,9 @@ export class Link {
       this.#reason = error;
       this.flow.close();
       this.#late = setTimeout(() => this.#drained.resolve(), this.#times.farewell);
-      void this.#sayWhy(error).catch(() => this.#drained.resolve());
+      void this.#sayWhy(error)
+        .catch(() => {})
+        .then(this.#drained.resolve);
       await this.#drained.promise;
     }
     this.fail(error);
@@ -198,7 +194,8 @@ export class Link {
   async #sayWhy(error: Error): Promise<void> {
     await this.#outbox.last(FRAME.ABORT, encodeControl(Abort, told(error)), error);
     await this.end();
-    if (!this.#reading) await this.next();
+    // What was still on its way here, whole frames or not.
+    for await (const _ of this.#input);
   }
 
   /** Nothing can be sent any more. The peer may have said why before it left, so it is heard for a while. */
