@@ -21,7 +21,11 @@ export const commands: readonly CommandSpec[] = [
     text: "Send machines: disk images, saved QEMU streams, memory files, or - for stdin",
     options: [
       { name: "to", value: "ADDRESS", text: "tcp://HOST:PORT, unix:PATH, exec:COMMAND or file:BUNDLE" },
-      { name: "compress", value: "CODEC", text: "auto, zstd, lz4 or none (default: auto)" },
+      {
+        name: "compress",
+        value: "CODEC",
+        text: "zstd, lz4, none, or auto: by what is slower, link or processor (default: zstd)",
+      },
       { name: "bandwidth", value: "RATE", text: "Send no faster, such as 100Mbit or 12MB" },
       { name: "parallel", value: "N", text: "Machines that are sent at once (default: 1)" },
       { name: "format", value: "FORMAT", text: "raw, qemu or bytes, for all machines (default: by their first bytes)" },

@@ -35,7 +35,7 @@ export const migrate: Action = async ({ args, options, output, interrupt }) => {
   const bandwidth = options.read("bandwidth", parseRate);
   const parallel = options.read("parallel", (text) => parseCount(text, MAX_PARALLEL)) ?? 1;
   const format = options.read("format", parseChoice([...segmentFormats.keys()]));
-  const compress = options.read("compress", parseChoice(CODEC_NAMES)) ?? "auto";
+  const compress = options.read("compress", parseChoice(CODEC_NAMES)) ?? "zstd";
   const dryRun = options.flag("dry-run");
   const recorded = dryRun || address.scheme === "file";
   const beside = address.scheme === "file" && address.rest !== "-" && !dryRun ? dirname(address.rest) : SPOOL_DIR;
