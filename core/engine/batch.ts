@@ -1,8 +1,9 @@
 import { DIGEST_WORDS, PAGE_SIZE, PAGE_WORDS } from "../content/page.ts";
 import type { DigestTable } from "../index/digest-table.ts";
 import type { SegmentSink } from "../segment/segmenter.ts";
-import { MAX_BATCH_CONTENTS, MAX_BATCH_PLAIN, MAX_BATCH_SEGMENTS, OP, SEGMENT_COST } from "../wire/numbers.ts";
+import { MAX_BATCH_CONTENTS, MAX_BATCH_PLAIN, MAX_BATCH_SEGMENTS, OP } from "../wire/numbers.ts";
 import { OpWriter } from "../wire/ops.ts";
+import { batchCost } from "./bounds.ts";
 import { noCounters } from "./counters.ts";
 import type { KeyTable } from "./key-table.ts";
 import { RunningDigest } from "./running-digest.ts";
@@ -78,7 +79,7 @@ export class Batch implements SegmentSink {
 
   /** What the batch takes from its stream's credit. */
   get cost(): number {
-    return this.plain + this.#events * SEGMENT_COST;
+    return this.#events === 0 ? 0 : batchCost(this.plain, this.#events);
   }
 
   get literals(): Buffer {
@@ -117,7 +118,7 @@ export class Batch implements SegmentSink {
       this.count + SLICE_CONTENTS <= MAX_BATCH_CONTENTS &&
       this.#events + SLICE_SEGMENTS <= MAX_BATCH_SEGMENTS &&
       this.plain + SLICE_PLAIN <= MAX_BATCH_PLAIN &&
-      this.cost + SLICE_PLAIN + SLICE_SEGMENTS * SEGMENT_COST <= credit
+      batchCost(this.plain + SLICE_PLAIN, this.#events + SLICE_SEGMENTS) <= credit
     );
   }
 

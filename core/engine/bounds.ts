@@ -1,11 +1,16 @@
 import { DIGEST_SIZE, PAGE_SIZE } from "../content/page.ts";
 import { ProtocolError } from "../errors.ts";
 import type { BatchHeader, EncodedColumn } from "../wire/batch.ts";
-import { COLUMN } from "../wire/numbers.ts";
+import { BATCH_COST, COLUMN, SEGMENT_COST } from "../wire/numbers.ts";
 
 /** What a codec may add to bytes that it can't make fewer: one in this many, and a little. */
 const EXPANSION = 128;
 const EXPANSION_BYTES = 64;
+
+/** What a batch takes from its stream's credit. */
+export function batchCost(plain: number, segments: number): number {
+  return BATCH_COST + plain + segments * SEGMENT_COST;
+}
 
 /**
  * Checks, before anything is decoded, that a batch's columns hold no more than its header says, for that is what the

@@ -1,5 +1,6 @@
 import type { ShrinkerError } from "../errors.ts";
 import type { StreamSource } from "../machines/machine.ts";
+import { MAX_STREAMS } from "../wire/numbers.ts";
 import type { Sender, SentStream } from "./sender.ts";
 import type { SourceSession } from "./session.ts";
 import { asShrinkerError } from "./told.ts";
@@ -14,7 +15,7 @@ export interface StreamOutcome {
 }
 
 export interface MigrationOptions {
-  /** How many streams are sent at once; the others follow in their order. */
+  /** How many streams are sent at once, at most `MAX_STREAMS`; the others follow in their order. */
   readonly parallel: number;
   readonly signal: AbortSignal;
   /** Told what became of a stream as soon as that is known, also where the session breaks later. */
@@ -43,7 +44,7 @@ export async function sendAll(
       await sent;
     }
   };
-  await Promise.all(Array.from({ length: Math.max(1, options.parallel) }, work));
+  await Promise.all(Array.from({ length: Math.min(Math.max(1, options.parallel), MAX_STREAMS) }, work));
   await session.finish(sources.length);
   return Promise.all(outcomes);
 }

@@ -14,9 +14,9 @@ import {
   Open,
   Reset,
 } from "../wire/control.ts";
-import { COLUMN, FRAME, SEGMENT_COST } from "../wire/numbers.ts";
+import { COLUMN, FRAME, MAX_STREAMS } from "../wire/numbers.ts";
 import { BatchDecoder, DecodeBuffers, type DecodedBatch } from "./batch-decoder.ts";
-import { checkBounds } from "./bounds.ts";
+import { batchCost, checkBounds } from "./bounds.ts";
 import type { ContentBroker } from "./broker.ts";
 import { addCounters, noCounters } from "./counters.ts";
 import { ContentFinder } from "./finder.ts";
@@ -30,8 +30,6 @@ import { asShrinkerError, heard, told } from "./told.ts";
 const SESSION_WINDOW = 64 << 20;
 const STREAM_WINDOW = 8 << 20;
 const MIN_WINDOW = 1 << 20;
-/** Streams that are open at once, and that are written at once: more may be on their way, as a slow disk still writes those that were closed. */
-const MAX_STREAMS = 128;
 /** Sets of decoding buffers: one batch is decoded while another is resolved. */
 const DECODING = 3;
 const KEPT_PIECES = 24;
@@ -136,7 +134,7 @@ export class Receiver {
     }
     this.#nextContent += header.count;
     this.#forgotten = header.forget;
-    const cost = header.plain + header.segments * SEGMENT_COST;
+    const cost = batchCost(header.plain, header.segments);
     if (this.#link.duplex) stream.charge(cost);
     checkBounds(header, columns);
     const buffers = this.#buffers[this.#batches % DECODING]!;

@@ -78,8 +78,11 @@ export const MAX_BATCH_CONTENTS = 256;
 export const MAX_BATCH_PLAIN = 2 << 20;
 /** A batch has at most this many segments: literals, zeros and chunks, each chunk of a run counted. */
 export const MAX_BATCH_SEGMENTS = 4096;
-/** A batch's cost in credit: its plain bytes, and this for each segment. */
+/** A batch's cost in credit: this, its plain bytes, and so much for each segment: what it takes while it waits. */
+export const BATCH_COST = 4096;
 export const SEGMENT_COST = 16;
+/** A source has at most this many streams open at once. */
+export const MAX_STREAMS = 128;
 
 /** Windows that may be negotiated for contents: 1 MiB to 128 MiB. */
 export const MIN_WINDOW_LOG = 20;

@@ -14,7 +14,7 @@ import {
   Open,
   Reset,
 } from "../../../core/wire/control.ts";
-import { FRAME, SEGMENT_COST } from "../../../core/wire/numbers.ts";
+import { BATCH_COST, FRAME, SEGMENT_COST } from "../../../core/wire/numbers.ts";
 import { memoryPair } from "../../../transports/memory.ts";
 import { type Sending, send, source, within } from "../../support/session.ts";
 import { noise } from "./contents.ts";
@@ -78,7 +78,7 @@ describe("a source sends", () => {
       for (const frame of peer.got.splice(0)) {
         if (frame.type !== FRAME.BATCH) continue;
         const { plain, segments } = decodeBatch(frame.payload).header;
-        spent += plain + segments * SEGMENT_COST;
+        spent += BATCH_COST + plain + segments * SEGMENT_COST;
         const acknowledge = Buffer.alloc(4);
         acknowledge.writeUInt32LE(frame.sequence);
         await peer.send(FRAME.ACK, acknowledge);

@@ -224,6 +224,16 @@ describe("batches made by hand", () => {
     await refused(/credit/);
   });
 
+  test("are refused in any number while others wait, however small", async () => {
+    const { peer, open, batch, refused } = await meet();
+    await open(1);
+    const { total } = decodeCredit((await peer.expect(FRAME.CREDIT)).payload);
+    await batch({ ops: [{ known: A }] });
+    await within(peer.expect(FRAME.WANT));
+    for (let i = 0; i < total / 4096; i++) await batch({ first: 1, ops: [{ literal: Buffer.from("x") }] });
+    await refused(/credit/);
+  });
+
   test.each([
     ["literals", COLUMN.LITERALS, 2 << 20],
     ["contents", COLUMN.CONTENTS, 1 << 20],

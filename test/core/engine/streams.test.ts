@@ -85,6 +85,14 @@ describe("a sink that takes nothing", () => {
   });
 });
 
+test("more streams than a destination takes at once follow one another", async () => {
+  const names = Array.from({ length: 200 }, (_, i) => `s${i}`);
+  const sources = names.map((name) => source(name, "bytes", [Buffer.from(name)]));
+  const { sent, files } = await migrate(sources, { sending: { parallel: 200 } });
+  expect(sent.outcomes.every(({ error }) => error === undefined)).toBe(true);
+  for (const name of names) expect(files.get(name).bytes.toString()).toBe(name);
+});
+
 test("streams that all have input take turns", async () => {
   for (const count of [2, 4]) {
     const order: string[] = [];
