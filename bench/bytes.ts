@@ -34,7 +34,7 @@ await withFolder(async (folder) => {
       row("plain", plain),
       row("page deduplication alone, 20-byte references", paper),
       row("zstd -1, each by itself", sum(each.stdout)),
-      row("cat | zstd -3 --long=31 (2 GiB window)", sum(all.stdout)),
+      row("cat \\| zstd -3 --long=31 (2 GiB window)", sum(all.stdout)),
       row("shrinker, one after another", together.summary.bytes.wire),
       row(`shrinker, --parallel ${files.length}`, interleaved.summary.bytes.wire),
     ],

@@ -3,7 +3,7 @@ import type { Piece } from "../machines/machine.ts";
 /** Shorter runs of zeros are written out: a piece for each would cost more than the bytes. */
 const MIN_HOLE = 16 << 10;
 /** Pieces from this length on keep the pooled buffer that they were built in; shorter ones are copied out of it. */
-const POOLED = 128 << 10;
+const POOLED = 512 << 10;
 export const PIECE_BYTES = 1 << 20;
 
 /** Buffers of one size, used again. Taking never waits: credit bounds how many are out. */

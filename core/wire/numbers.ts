@@ -80,7 +80,7 @@ export const MAX_BATCH_PLAIN = 2 << 20;
 export const MAX_BATCH_SEGMENTS = 4096;
 /** A batch's cost in credit: this, its plain bytes, and so much for each segment: what it takes while it waits. */
 export const BATCH_COST = 4096;
-export const SEGMENT_COST = 16;
+export const SEGMENT_COST = 64;
 /** A source has at most this many streams open at once. */
 export const MAX_STREAMS = 128;
 
