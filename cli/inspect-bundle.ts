@@ -1,6 +1,7 @@
 import { PAGE_SIZE } from "../core/content/page.ts";
+import type { Agreement } from "../core/engine/handshake.ts";
 import type { ReceivedStream } from "../core/engine/receiver.ts";
-import { type Agreement, acceptSession, type DestinationSession } from "../core/engine/session.ts";
+import { acceptSession, type DestinationSession } from "../core/engine/session.ts";
 import type { ShrinkerError } from "../core/errors.ts";
 import { countBytes } from "../core/transport/count.ts";
 import { findTransport } from "./addresses.ts";

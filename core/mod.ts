@@ -5,12 +5,12 @@
 export { autoCodec } from "./engine/auto-codec.ts";
 export { CODEC_NAMES, type CodecName, type CodecPolicy, fixedCodec } from "./engine/codec-policy.ts";
 export type { Counters } from "./engine/counters.ts";
+export type { Agreement } from "./engine/handshake.ts";
 export { type ContentStatistics, countContents } from "./engine/inspect.ts";
 export { type MigrationOptions, type StreamOutcome, sendAll } from "./engine/migration.ts";
 export type { ReceivedStream } from "./engine/receiver.ts";
 export type { SentStream } from "./engine/sender.ts";
 export {
-  type Agreement,
   acceptSession,
   type DestinationOptions,
   type DestinationSession,

@@ -1,4 +1,6 @@
-import { type ErrorCode, ShrinkerError } from "../errors.ts";
+import { type ErrorCode, LinkError, ProtocolError, ShrinkerError } from "../errors.ts";
+import type { Frame } from "../wire/frame.ts";
+import type { Link } from "./link.ts";
 
 /** No longer message is sent to a peer. */
 const MAX_MESSAGE = 2000;
@@ -18,4 +20,16 @@ export function told(error: unknown): { code: ErrorCode; message: string } {
 /** What a peer has told of a failure: one line without control characters, as it may be shown on a terminal. */
 export function heard(code: ErrorCode, message: string, before = ""): ShrinkerError {
   return new ShrinkerError(code, before + message.replace(/[\x00-\x1f\x7f-\x9f\u2028\u2029]+/g, " "));
+}
+
+/** The peer has ended its direction too early. */
+export function ended(link: Link): LinkError {
+  return new LinkError(
+    `${link.connection.peer} closed the connection before the session was over: see what it said, and run again`,
+  );
+}
+
+/** The peer breaks the order of frames. */
+export function unexpected(frame: Frame): ProtocolError {
+  return new ProtocolError(`The peer sent a frame of type ${frame.type} where none is due`);
 }

@@ -1,0 +1,98 @@
+import { randomBytes } from "node:crypto";
+import { ProtocolError, ShrinkerError } from "../errors.ts";
+import { decodeControl, encodeControl, Hello, Welcome } from "../wire/control.ts";
+import type { Frame } from "../wire/frame.ts";
+import { FRAME } from "../wire/numbers.ts";
+import type { Link } from "./link.ts";
+import { ended, unexpected } from "./told.ts";
+
+/** What the two ends have agreed on. */
+export interface Agreement {
+  readonly session: Uint8Array;
+  readonly domain: string;
+  readonly windowLog: number;
+  readonly logLimit: number;
+  /** The peer's program and version; of a bundle, the one that wrote it. */
+  readonly software: string | undefined;
+}
+
+interface Introduction {
+  /** Binary logarithm of the largest window for contents. */
+  readonly windowLog: number;
+  /** How many of the last contents may be referred to. */
+  readonly logLimit: number;
+  /** This program and its version. */
+  readonly software: string;
+}
+
+export interface Greeting extends Introduction {
+  /** The tenant whose contents may meet. */
+  readonly domain: string;
+}
+
+export interface Welcoming extends Introduction {
+  /** As the source's; undefined takes any, for a session that is only looked at. */
+  readonly domain: string | undefined;
+  /** Called once a source has introduced itself; what it throws is why the session is refused. */
+  readonly admit?: () => void;
+}
+
+/** Introduces a source, and hears what the destination agrees to. */
+export async function greet(link: Link, options: Greeting): Promise<Agreement> {
+  const session = randomBytes(16);
+  const { domain, windowLog, logLimit, software } = options;
+  await link.open();
+  await link.control(
+    FRAME.HELLO,
+    encodeControl(Hello, { session, domain, window: windowLog, log: logLimit, software }),
+  );
+  if (!link.duplex) return { session, domain, windowLog, logLimit, software: undefined };
+  const frame = await introduction(link, FRAME.WELCOME);
+  const welcome = decodeControl(Welcome, frame.payload);
+  if (Buffer.compare(welcome.session, session) !== 0 || welcome.window > windowLog || welcome.log > logLimit) {
+    throw new ProtocolError(`${link.connection.peer} answers another session than this one`);
+  }
+  link.watch();
+  return { session, domain, windowLog: welcome.window, logLimit: welcome.log, software: welcome.software };
+}
+
+/** Hears a source's introduction, and answers it. Throws `refused` for another domain. */
+export async function answer(link: Link, options: Welcoming): Promise<Agreement> {
+  const frame = await introduction(link, FRAME.HELLO);
+  const hello = decodeControl(Hello, frame.payload);
+  if (options.domain !== undefined && hello.domain !== options.domain) {
+    throw new ShrinkerError(
+      "refused",
+      `${link.connection.peer} belongs to the domain "${hello.domain}", this receiver to "${options.domain}": contents of different domains never meet`,
+    );
+  }
+  options.admit?.();
+  // What was recorded can't be negotiated.
+  const windowLog = link.duplex ? Math.min(hello.window, options.windowLog) : hello.window;
+  const logLimit = link.duplex ? Math.min(hello.log, options.logLimit) : hello.log;
+  const { session, domain, software } = hello;
+  if (link.duplex) {
+    const welcome = { session, window: windowLog, log: logLimit, software: options.software };
+    await link.control(FRAME.WELCOME, encodeControl(Welcome, welcome));
+    link.watch();
+  }
+  return { session, domain, windowLog, logLimit, software };
+}
+
+/** The peer's preface and first frame. The destination says its own preface only now, so that a stranger learns nothing. */
+async function introduction(link: Link, type: number): Promise<Frame> {
+  const answers = type === FRAME.HELLO && link.duplex;
+  try {
+    const frame = await link.opened(async () => {
+      if (answers) await link.open();
+      return link.next();
+    });
+    if (frame === undefined) throw ended(link);
+    if (frame.type !== type) throw unexpected(frame);
+    return frame;
+  } catch (error) {
+    // Another release is no stranger: from the preface it learns which one this is.
+    if (answers && error instanceof ShrinkerError && error.code === "refused") await link.open().catch(() => {});
+    throw error;
+  }
+}
