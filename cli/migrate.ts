@@ -48,7 +48,7 @@ export const migrate: Action = async ({ args, options, output, interrupt }) => {
     codec: chooseCodec(compress, recorded),
   };
 
-  const sources = await openMachines(args, format);
+  const sources = await openMachines(args, format, !options.flag("no-sha256"));
   const total = totalSize(sources);
   const logLimit = readLogLimit(options, Math.max(MIN_SPOOL_LIMIT, 2 * (total ?? 0)));
 

@@ -55,7 +55,7 @@ export const receive: Action = async (invocation) => {
     allOrNothing: options.flag("all-or-nothing"),
     brokers: [],
     target: inFolder
-      ? directoryTarget(directory!, { force: options.flag("force") })
+      ? directoryTarget(directory!, { force: options.flag("force"), digest: !options.flag("no-sha256") })
       : dryRun
         ? discardingTarget()
         : standardOutputTarget(),

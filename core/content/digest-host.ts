@@ -21,26 +21,37 @@ export interface DigestHost {
   stop(): void;
 }
 
-let current: Promise<DigestHost> | undefined;
-let users = 0;
-let lingering: ReturnType<typeof setTimeout> | undefined;
+/** One host that its users share: it starts with the first of them and ends soon after the last. */
+export class SharedHost {
+  #current: Promise<DigestHost> | undefined;
+  #users = 0;
+  #lingering: ReturnType<typeof setTimeout> | undefined;
 
-/** The one host of the process. Each user ends with `leaveHost`. */
-export function enterHost(): Promise<DigestHost> {
-  users++;
-  clearTimeout(lingering);
-  current ??= startThread();
-  return current;
+  /** Each user ends with `leave`. */
+  enter(): Promise<DigestHost> {
+    this.#users++;
+    clearTimeout(this.#lingering);
+    if (this.#current) return this.#current;
+    const started = startThread(() => {
+      if (this.#current === started) this.#current = undefined;
+    });
+    this.#current = started;
+    return started;
+  }
+
+  leave(): void {
+    if (--this.#users > 0) return;
+    this.#lingering = setTimeout(() => {
+      void this.#current?.then((host) => host.stop());
+      this.#current = undefined;
+    }, LINGER_MS);
+    this.#lingering.unref();
+  }
 }
 
-export function leaveHost(): void {
-  if (--users > 0) return;
-  lingering = setTimeout(() => {
-    void current?.then((host) => host.stop());
-    current = undefined;
-  }, LINGER_MS);
-  lingering.unref();
-}
+/** Of the process: SHA-256 of whole streams, and digests of pages, each on a thread of its own. */
+export const plainHost = new SharedHost();
+export const pageHost = new SharedHost();
 
 /** Hashes on this thread: where threads are not allowed, or the program was bundled without the thread's file. */
 function serveHere(): DigestHost {
@@ -49,13 +60,16 @@ function serveHere(): DigestHost {
   return { post, owe() {}, clients, stop() {} };
 }
 
-/** Resolves once the thread has answered, so that nothing is given to one that doesn't start. */
-function startThread(): Promise<DigestHost> {
+/**
+ * Resolves once the thread has answered, so that nothing is given to one that doesn't start.
+ * @param gone called when a thread that had started has ended by itself
+ */
+function startThread(gone: () => void): Promise<DigestHost> {
   const started = Promise.withResolvers<DigestHost>();
   let worker: Worker;
   try {
     // The thread's file is next to this one: TypeScript in a checkout, JavaScript where it was built.
-    const file = `./plain-digest-worker${import.meta.url.endsWith(".ts") ? ".ts" : ".js"}`;
+    const file = `./digest-worker${import.meta.url.endsWith(".ts") ? ".ts" : ".js"}`;
     worker = new Worker(new URL(file, import.meta.url));
   } catch {
     started.resolve(serveHere());
@@ -66,7 +80,7 @@ function startThread(): Promise<DigestHost> {
   let owed = 0;
   const end = (cause?: unknown) => {
     if (!ready) started.resolve(serveHere());
-    else if (current === started.promise) current = undefined;
+    else gone();
     for (const client of [...clients.values()]) {
       client.fail(new ShrinkerError("bug", "The thread that computes SHA-256 ended; run the command again", { cause }));
     }
@@ -78,7 +92,7 @@ function startThread(): Promise<DigestHost> {
     ready = true;
     worker.unref();
     started.resolve({
-      post: (request) => worker.postMessage(request, request.kind === "bytes" ? [request.buffer] : []),
+      post: (request) => worker.postMessage(request, transferred(request)),
       owe(change) {
         owed += change;
         if (owed === 0) worker.unref();
@@ -89,4 +103,9 @@ function startThread(): Promise<DigestHost> {
     });
   });
   return started.promise;
+}
+
+function transferred(request: DigestRequest): ArrayBuffer[] {
+  if (request.kind === "bytes") return [request.buffer];
+  return request.kind === "pages" ? [request.pages, request.digests] : [];
 }

@@ -1,4 +1,5 @@
 import { createHash, type Hash } from "node:crypto";
+import { digestPages } from "./digest-pages.ts";
 
 /** What is asked for the digest `id`. Requests of one digest are served in order. */
 export type DigestRequest =
@@ -11,16 +12,28 @@ export type DigestRequest =
     }
   | { readonly id: number; readonly kind: "zeros"; readonly length: number }
   | { readonly id: number; readonly kind: "digest" }
-  | { readonly id: number; readonly kind: "drop" };
+  | { readonly id: number; readonly kind: "drop" }
+  /** Served at once, whatever waits: the digests of the first `count` pages of `pages`, into `digests`. */
+  | {
+      readonly id: number;
+      readonly kind: "pages";
+      readonly pages: ArrayBuffer;
+      readonly count: number;
+      readonly digests: ArrayBuffer;
+    };
 
 /** What comes back: each buffer once it is hashed, in order, and the 32 bytes of a digest that was asked for. */
 export type DigestReply =
   | { readonly id: number; readonly kind: "buffer"; readonly buffer: ArrayBuffer }
-  | { readonly id: number; readonly kind: "digest"; readonly digest: Uint8Array };
+  | { readonly id: number; readonly kind: "digest"; readonly digest: Uint8Array }
+  | { readonly id: number; readonly kind: "pages"; readonly pages: ArrayBuffer; readonly digests: ArrayBuffer };
+
+/** Requests that are queued: those of one digest, in order. */
+type Queued = Exclude<DigestRequest, { kind: "drop" | "pages" }>;
 
 interface Job {
   readonly hash: Hash;
-  readonly queue: DigestRequest[];
+  readonly queue: Queued[];
   /** How much of the run of zeros at the head of the queue is hashed. */
   zeros: number;
 }
@@ -67,6 +80,12 @@ export function digestServer(reply: (reply: DigestReply, transfer: ArrayBuffer[]
   }
 
   return (request: DigestRequest): void => {
+    if (request.kind === "pages") {
+      const { id, pages, count, digests } = request;
+      digestPages(pages, count, new Uint8Array(digests));
+      reply({ id, kind: "pages", pages, digests }, [pages, digests]);
+      return;
+    }
     let job = jobs.get(request.id);
     if (request.kind === "drop") {
       // Who waits for a buffer gets it, hashed or not.

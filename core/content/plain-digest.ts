@@ -1,5 +1,5 @@
 import { CancelledError } from "../errors.ts";
-import { enterHost, leaveHost } from "./digest-host.ts";
+import { plainHost } from "./digest-host.ts";
 import type { DigestReply } from "./digest-server.ts";
 
 /** Bytes that may be on their way to the thread and back before `update` makes its caller wait. */
@@ -26,7 +26,7 @@ let lastId = 0;
 
 /** Begins a digest. All of them share one thread, which is started with the first and ends soon after the last. */
 export async function openPlainDigest(): Promise<PlainDigest> {
-  const host = await enterHost();
+  const host = await plainHost.enter();
   const id = ++lastId;
   const away: { size: number; done: ((buffer: Uint8Array, error?: Error) => void) | undefined }[] = [];
   const result = Promise.withResolvers<Uint8Array>();
@@ -41,7 +41,7 @@ export async function openPlainDigest(): Promise<PlainDigest> {
     if (reply.kind === "buffer") {
       host.owe(-1);
       comeBack(reply.buffer);
-    } else if (asked) {
+    } else if (reply.kind === "digest" && asked) {
       asked = false;
       host.owe(-1);
       result.resolve(reply.digest);
@@ -98,7 +98,7 @@ export async function openPlainDigest(): Promise<PlainDigest> {
       result.reject(error);
       if (away.length === 0) host.clients.delete(id);
       host.post({ id, kind: "drop" });
-      leaveHost();
+      plainHost.leave();
     },
   };
 }

@@ -1,4 +1,5 @@
-import { DIGEST_WORDS, PAGE_SIZE, PAGE_WORDS } from "../content/page.ts";
+import { DIGEST_SIZE, DIGEST_WORDS, PAGE_SIZE, PAGE_WORDS } from "../content/page.ts";
+import type { PageDigester } from "../content/page-digester.ts";
 import type { DigestTable } from "../index/digest-table.ts";
 import type { SegmentSink } from "../segment/segmenter.ts";
 import { MAX_BATCH_CONTENTS, MAX_BATCH_PLAIN, MAX_BATCH_SEGMENTS, OP } from "../wire/numbers.ts";
@@ -20,18 +21,21 @@ const SLICE_SEGMENTS = 256;
 
 const LITERAL = 0;
 const ZERO = 1;
-const FRESH = 2;
-const REF = 3;
+const CHUNK = 2;
+const FRESH = 3;
+const REF = 4;
 
 /**
- * A batch while it is built: the deduplicator's hot path. Segments come in; each chunk is digested once and looked up in
- * the content log. What the log lacks takes the next number; how it will be sent (whole, as an XOR, or by digest) is
- * decided for the whole batch later (classify.ts). The buffers are made once and used again.
+ * A batch while it is built: the deduplicator's hot path. Segments come in and each chunk is copied; then all chunks are
+ * digested, and looked up in the content log. What the log lacks takes the next number; how it will be sent (whole, as an
+ * XOR, or by digest) is decided for the whole batch later (classify.ts). The buffers are made once and used again.
  */
 export class Batch implements SegmentSink {
-  /** New contents, in the order of their numbers. */
-  readonly contents: Buffer;
-  readonly words: Int32Array;
+  /** All chunks; once they are numbered, the new contents in the order of their numbers. */
+  contents!: Buffer;
+  words!: Int32Array;
+  /** Digests of the batch's chunks, as 32-bit words. */
+  digests!: Int32Array;
   /** How each new content is sent: `OP.NEW` until it is decided otherwise. */
   readonly kinds = new Uint8Array(MAX_BATCH_CONTENTS);
   /** The content last sent for the same key, or -1. */
@@ -40,17 +44,17 @@ export class Batch implements SegmentSink {
   readonly digestAt = new Uint32Array(MAX_BATCH_CONTENTS);
   readonly counters = noCounters();
   readonly ops = new OpWriter(MAX_BATCH_SEGMENTS);
-  readonly #pages: Uint8Array[];
   readonly #literals = Buffer.allocUnsafeSlow(MAX_BATCH_PLAIN);
   readonly #eventKinds = new Uint8Array(MAX_BATCH_SEGMENTS);
   readonly #eventArgs = new Float64Array(MAX_BATCH_SEGMENTS);
+  /** The key of each chunk. */
+  readonly #chunkKeys = new Float64Array(MAX_BATCH_CONTENTS);
   readonly #running = new RunningDigest();
   #deltas: Int32Array | undefined;
   readonly #gathered: (Buffer | undefined)[] = [];
   #events = 0;
+  #chunks = 0;
   #literalsEnd = 0;
-  #log: DigestTable | undefined;
-  #keys: KeyTable | undefined;
   stream = 0;
   first = 0;
   count = 0;
@@ -59,13 +63,7 @@ export class Batch implements SegmentSink {
   deltaCount = 0;
 
   constructor() {
-    const contents = new ArrayBuffer(MAX_BATCH_CONTENTS * PAGE_SIZE);
-    this.contents = Buffer.from(contents);
-    this.words = new Int32Array(contents);
-    this.#pages = Array.from(
-      { length: MAX_BATCH_CONTENTS },
-      (_, i) => new Uint8Array(contents, i * PAGE_SIZE, PAGE_SIZE),
-    );
+    this.#own(new ArrayBuffer(MAX_BATCH_CONTENTS * PAGE_SIZE), new ArrayBuffer(MAX_BATCH_CONTENTS * DIGEST_SIZE));
   }
 
   get segments(): number {
@@ -92,22 +90,14 @@ export class Batch implements SegmentSink {
     return this.#deltas;
   }
 
-  /** Digests of the batch's chunks, as 32-bit words. */
-  get digests(): Int32Array {
-    return this.#running.words;
-  }
-
-  /** Starts a batch of `stream`. Contents are numbered by `log`; `keys` is undefined where no key comes again. */
-  reset(stream: number, log: DigestTable, keys: KeyTable | undefined): void {
+  /** Starts a batch of `stream`. */
+  reset(stream: number): void {
     this.stream = stream;
-    this.first = log.next;
-    this.forget = log.low;
     this.count = 0;
     this.deltaCount = 0;
     this.#events = 0;
+    this.#chunks = 0;
     this.#literalsEnd = 0;
-    this.#log = log;
-    this.#keys = keys;
     this.#running.reset();
     Object.assign(this.counters, noCounters());
   }
@@ -115,7 +105,7 @@ export class Batch implements SegmentSink {
   /** Whether one more slice fits, in the batch and in `credit`. */
   hasRoom(credit: number): boolean {
     return (
-      this.count + SLICE_CONTENTS <= MAX_BATCH_CONTENTS &&
+      this.#chunks + SLICE_CONTENTS <= MAX_BATCH_CONTENTS &&
       this.#events + SLICE_SEGMENTS <= MAX_BATCH_SEGMENTS &&
       this.plain + SLICE_PLAIN <= MAX_BATCH_PLAIN &&
       batchCost(this.plain + SLICE_PLAIN, this.#events + SLICE_SEGMENTS) <= credit
@@ -139,28 +129,55 @@ export class Batch implements SegmentSink {
   }
 
   chunk(bytes: Uint8Array, start: number, key: number): void {
-    const slot = this.count;
-    copyBytes(bytes, this.contents, slot * PAGE_SIZE, start, start + PAGE_SIZE);
-    const at = this.#running.digest(this.#pages[slot]!);
-    const event = this.#events++;
+    const chunk = this.#chunks++;
+    copyBytes(bytes, this.contents, chunk * PAGE_SIZE, start, start + PAGE_SIZE);
+    this.#chunkKeys[chunk] = key;
     this.counters.plain += PAGE_SIZE;
-    const log = this.#log!;
-    let number = log.find(this.#running.words, at);
-    if (number >= 0) {
-      this.#eventKinds[event] = REF;
-      this.#eventArgs[event] = number;
-      this.counters.deduplicated += PAGE_SIZE;
-      if (this.#keys && key >= 0) this.#keys.replace(key, number);
-      return;
+    const event = this.#events++;
+    this.#eventKinds[event] = CHUNK;
+    this.#eventArgs[event] = chunk;
+  }
+
+  /** Digests the chunks. Nothing may be done to the batch meanwhile. */
+  async digest(digester: PageDigester): Promise<void> {
+    if (this.#chunks === 0) return;
+    const memory = [this.contents.buffer, this.digests.buffer] as [ArrayBuffer, ArrayBuffer];
+    const { pages, digests } = await digester.digest(memory[0], this.#chunks, memory[1]);
+    this.#own(pages, digests);
+  }
+
+  /**
+   * Gives the chunks numbers of `log`, and moves the new ones together.
+   * @param keys undefined where no key comes again
+   */
+  number(log: DigestTable, keys: KeyTable | undefined): void {
+    this.first = log.next;
+    this.forget = log.low;
+    for (let event = 0; event < this.#events; event++) {
+      if (this.#eventKinds[event] !== CHUNK) continue;
+      const chunk = this.#eventArgs[event]!;
+      const key = keys ? this.#chunkKeys[chunk]! : -1;
+      const at = chunk * DIGEST_WORDS;
+      const known = log.find(this.digests, at);
+      if (known >= 0) {
+        this.#eventKinds[event] = REF;
+        this.#eventArgs[event] = known;
+        this.counters.deduplicated += PAGE_SIZE;
+        if (keys && key >= 0) keys.replace(key, known);
+        continue;
+      }
+      const slot = this.count++;
+      if (slot < chunk) {
+        copyBytes(this.contents, this.contents, slot * PAGE_SIZE, chunk * PAGE_SIZE, (chunk + 1) * PAGE_SIZE);
+      }
+      const number = log.add(this.digests, at);
+      this.#eventKinds[event] = FRESH;
+      this.#eventArgs[event] = slot;
+      this.kinds[slot] = OP.NEW;
+      this.digestAt[slot] = at;
+      this.bases[slot] = keys && key >= 0 ? keys.replace(key, number) : -1;
+      this.counters.fresh += PAGE_SIZE;
     }
-    number = log.add(this.#running.words, at);
-    this.#eventKinds[event] = FRESH;
-    this.#eventArgs[event] = slot;
-    this.kinds[slot] = OP.NEW;
-    this.digestAt[slot] = at;
-    this.bases[slot] = this.#keys && key >= 0 ? this.#keys.replace(key, number) : -1;
-    this.counters.fresh += PAGE_SIZE;
-    this.count = slot + 1;
   }
 
   /** Writes the operations, once every content's kind is decided, and returns the stream's digest after them. */
@@ -190,7 +207,8 @@ export class Batch implements SegmentSink {
       }
     }
     ops.finish();
-    return running.finish(previous, this.literals);
+    const digests = new Uint8Array(this.digests.buffer, 0, this.#chunks * DIGEST_SIZE);
+    return running.finish(previous, digests, this.literals);
   }
 
   /** A buffer for the contents of one kind, of this batch. */
@@ -203,6 +221,12 @@ export class Batch implements SegmentSink {
   copyDigest(slot: number, target: Int32Array, at: number): void {
     const from = this.digestAt[slot]!;
     for (let i = 0; i < DIGEST_WORDS; i++) target[at + i] = this.digests[from + i]!;
+  }
+
+  #own(pages: ArrayBuffer, digests: ArrayBuffer): void {
+    this.contents = Buffer.from(pages);
+    this.words = new Int32Array(pages);
+    this.digests = new Int32Array(digests);
   }
 
   #length(kind: number, length: number): void {

@@ -2,6 +2,7 @@ import { DIGEST_SIZE, PAGE_SIZE, PAGE_WORDS } from "../content/page.ts";
 import { xorPages } from "../content/xor.ts";
 import { IntegrityError, ProtocolError } from "../errors.ts";
 import type { Piece } from "../machines/machine.ts";
+import { sha256Into } from "../runtime.ts";
 import type { ContentFile } from "../store/content-file.ts";
 import { COLUMN, MAX_BATCH_CONTENTS, MAX_BATCH_PLAIN, OP } from "../wire/numbers.ts";
 import { OpReader } from "../wire/ops.ts";
@@ -50,6 +51,13 @@ export class Resolver {
   readonly #base = pageSlots(1);
   /** For each chunk: its slot in `#new` from 0, or in `#referred` from -1 downwards. */
   readonly #chunks = new Int32Array(MAX_CHUNKS);
+  /** Of each chunk, in order. */
+  readonly #digests = Buffer.alloc(MAX_CHUNKS * DIGEST_SIZE);
+  readonly #digestViews = Array.from({ length: MAX_CHUNKS }, (_, i) =>
+    this.#digests.subarray(i * DIGEST_SIZE, (i + 1) * DIGEST_SIZE),
+  );
+
+  #digested = 0;
 
   constructor(store: ContentFile, pool: PiecePool) {
     this.#store = store;
@@ -67,7 +75,8 @@ export class Resolver {
     const counters = this.#gather(batch, known);
     const stored = this.#store.append(this.#new.bytes, header.count);
     try {
-      const digest = this.#running.finish(previous, columns[COLUMN.LITERALS]!);
+      const digests = this.#digests.subarray(0, this.#digested * DIGEST_SIZE);
+      const digest = this.#running.finish(previous, digests, columns[COLUMN.LITERALS]!);
       if (digest.compare(header.digest) !== 0) {
         throw new IntegrityError(
           "The bytes of a batch differ from those that were sent: its running digest does not match",
@@ -151,7 +160,8 @@ export class Resolver {
       at.stored === columns[COLUMN.STORED]!.length &&
       at.known === known.length;
     if (!whole) throw new ProtocolError("A batch's operations and columns don't match its header");
-    for (let i = 0; i < chunks; i++) this.#running.digest(this.#view(this.#chunks[i]!));
+    for (let i = 0; i < chunks; i++) sha256Into(this.#view(this.#chunks[i]!), this.#digestViews[i]!);
+    this.#digested = chunks;
     counters.literal = literals;
     counters.fresh += literals;
     counters.plain = counters.zero + counters.deduplicated + counters.fresh;

@@ -1,4 +1,5 @@
 import { PAGE_SIZE } from "../content/page.ts";
+import { PageDigester } from "../content/page-digester.ts";
 import { type ErrorCode, ProtocolError, ShrinkerError } from "../errors.ts";
 import { DigestTable } from "../index/digest-table.ts";
 import type { SiteIndex } from "../index/site-index.ts";
@@ -17,8 +18,8 @@ import type { Link } from "./link.ts";
 import { OutStream } from "./out-stream.ts";
 import { asShrinkerError, heard, told } from "./told.ts";
 
-/** Batches in flight between segmenting and the link: one is filled, one classified, one encoded, one written. */
-const BATCHES = 4;
+/** Batches in flight between segmenting and the link: one is filled, two digested, one encoded, one written. */
+const BATCHES = 6;
 
 export interface SenderOptions {
   /** Window for contents, as negotiated. */
@@ -43,8 +44,8 @@ export interface SentStream {
 }
 
 /**
- * The sending direction of a session: one content log, many streams. Each batch goes through four stages, each in the
- * order of the batches: fill (segment, digest, look up), classify, encode, write.
+ * The sending direction of a session: one content log, many streams. Each batch goes through five stages, each in the
+ * order of the batches: fill (segment), digest, number and classify (look up), encode, write.
  */
 export class Sender {
   readonly counters = noCounters();
@@ -56,6 +57,7 @@ export class Sender {
   readonly #free: Batch[] = [];
   readonly #encoder: BatchEncoder;
   readonly #classifier: Classifier;
+  readonly #digester = new PageDigester();
   #spool: ContentFile | undefined;
   #made = 0;
   #nextId = 1;
@@ -150,6 +152,7 @@ export class Sender {
   /** Gives back what the direction holds, once its stages are done. */
   async close(): Promise<void> {
     await Promise.allSettled([this.#classified, this.#encoded, this.#written]);
+    this.#digester.close();
     this.#encoder.close();
     this.#spool?.close();
   }
@@ -194,22 +197,12 @@ export class Sender {
         this.#free.push(batch);
         return;
       }
-      try {
-        this.#cut(batch, stream);
-      } catch (error) {
-        this.fail(error instanceof RangeError ? logFull(error) : (error as Error));
-        return;
-      }
+      batch.reset(stream.id);
+      stream.fill(batch);
+      if (batch.segments > 0) this.#dispatch(batch, stream);
+      else this.#free.push(batch);
       this.#pump();
     });
-  }
-
-  #cut(batch: Batch, stream: OutStream): void {
-    this.#log.forget(this.#log.next - this.#options.logLimit);
-    batch.reset(stream.id, this.#log, stream.keys);
-    stream.fill(batch);
-    if (batch.segments > 0) this.#dispatch(batch, stream);
-    else this.#free.push(batch);
   }
 
   #make(): Batch | undefined {
@@ -234,7 +227,11 @@ export class Sender {
   }
 
   #dispatch(batch: Batch, stream: OutStream): void {
-    const classified = this.#classified.then(() => this.#classifier.classify(batch, this.#spool));
+    const digested = batch.digest(this.#digester);
+    const classified = Promise.all([this.#classified, digested]).then(() => {
+      this.#number(batch, stream);
+      return this.#classifier.classify(batch, this.#spool);
+    });
     const encoded = Promise.all([this.#encoded, classified]).then(() => this.#encode(batch, stream));
     const written = Promise.all([this.#written, encoded]).then(([, parts]) => this.#write(batch, parts));
     this.#classified = classified;
@@ -242,6 +239,15 @@ export class Sender {
     this.#written = written;
     stream.written = written;
     written.catch((error) => this.fail(error));
+  }
+
+  #number(batch: Batch, stream: OutStream): void {
+    this.#log.forget(this.#log.next - this.#options.logLimit);
+    try {
+      batch.number(this.#log, stream.keys);
+    } catch (error) {
+      throw error instanceof RangeError ? logFull(error) : error;
+    }
   }
 
   async #encode(batch: Batch, stream: OutStream): Promise<Uint8Array[]> {
@@ -270,11 +276,6 @@ function totalLength(parts: readonly Uint8Array[]): number {
 }
 
 function logFull(error: RangeError): ShrinkerError {
-  return new ShrinkerError(
-    "input",
-    "The session has 16 TiB of distinct contents, its limit: move fewer machines at once",
-    {
-      cause: error,
-    },
-  );
+  const message = "The session has 16 TiB of distinct contents, its limit: move fewer machines at once";
+  return new ShrinkerError("input", message, { cause: error });
 }

@@ -6,11 +6,11 @@ import type { Reader } from "./reader.ts";
 
 const BUFFER_SIZE = 1 << 20;
 /**
- * Of a stream: three being read or hashed, and those that the consumer holds. A pool is one stream's, so that a stream
+ * Of a stream: six being read or hashed, and those that the consumer holds. A pool is one stream's, so that a stream
  * whose consumer is stalled stops no other.
  */
 const BUFFERS = 8;
-const AHEAD = 3;
+const AHEAD = 6;
 
 /** What was read: `digested` resolves when its bytes are back from the digest, and undefined is the end. */
 interface Step {

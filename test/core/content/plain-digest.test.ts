@@ -4,7 +4,7 @@ import { createHash } from "node:crypto";
 import { promisify } from "node:util";
 import fc from "fast-check";
 import { BufferPool } from "../../../core/content/buffer-pool.ts";
-import { enterHost, leaveHost } from "../../../core/content/digest-host.ts";
+import { plainHost } from "../../../core/content/digest-host.ts";
 import { openPlainDigest, type PlainDigest } from "../../../core/content/plain-digest.ts";
 import { CancelledError } from "../../../core/errors.ts";
 
@@ -130,14 +130,14 @@ describe("plain digest", () => {
       void digest.update(new Uint8Array(77), (buffer, error) => resolve([buffer.byteLength, error]));
     });
     const never = digest.digest();
-    const host = await enterHost();
+    const host = await plainHost.enter();
     host.post({ id: -1, kind: "bytes", buffer: new ArrayBuffer(8), start: 100, end: 200 });
     await expect(never).rejects.toThrow(/thread that computes SHA-256 ended/);
     const [size, error] = await lost;
     expect(size).toBe(77);
     expect(error?.message).toMatch(/thread that computes/);
     digest.close();
-    leaveHost();
+    plainHost.leave();
     expect(hex(await using((next) => next.digest()))).toBe(sha256());
   });
 

@@ -1,4 +1,4 @@
-/** The worker thread that plain-digest.ts starts: nothing but a digest server at its port. */
+/** The worker thread that digest-host.ts starts: nothing but a digest server at its port. */
 import { parentPort } from "node:worker_threads";
 import { digestServer } from "./digest-server.ts";
 

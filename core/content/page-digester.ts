@@ -1,0 +1,77 @@
+import { CancelledError } from "../errors.ts";
+import { type DigestHost, pageHost } from "./digest-host.ts";
+import { digestPages } from "./digest-pages.ts";
+import type { DigestReply } from "./digest-server.ts";
+
+/** Fewer pages are digested here: the way to the thread and back takes longer. */
+const MIN_AWAY = 16;
+
+/** Pages and their digests, in memory of their own that may be transferred to another thread. */
+export interface DigestedPages {
+  readonly pages: ArrayBuffer;
+  /** 32 bytes a page. */
+  readonly digests: ArrayBuffer;
+}
+
+let lastId = 0;
+
+/**
+ * Digests pages by hundreds, on a thread beside the one that cuts and looks them up: SHA-256 is most of what a page costs,
+ * and both cores are needed to go faster than half of its rate.
+ */
+export class PageDigester {
+  readonly #id = --lastId;
+  readonly #away: PromiseWithResolvers<DigestedPages>[] = [];
+  #host: DigestHost | undefined;
+  #error: Error | undefined;
+
+  constructor() {
+    void pageHost.enter().then((host) => {
+      if (this.#error) return;
+      this.#host = host;
+      host.clients.set(this.#id, { take: (reply) => this.#take(reply), fail: (error) => this.#fail(error) });
+    });
+  }
+
+  /**
+   * Digests the first `count` pages. Resolves, in the order of the calls, with the same memory: what was given is
+   * detached meanwhile. Rejects where the thread has failed or the digester is closed; the memory is lost then.
+   */
+  async digest(pages: ArrayBuffer, count: number, digests: ArrayBuffer): Promise<DigestedPages> {
+    if (this.#error) throw this.#error;
+    const host = this.#host;
+    // While the thread starts, pages are digested here.
+    if (!host || (count < MIN_AWAY && this.#away.length === 0)) {
+      digestPages(pages, count, new Uint8Array(digests));
+      return { pages, digests };
+    }
+    const back = Promise.withResolvers<DigestedPages>();
+    this.#away.push(back);
+    host.owe(1);
+    host.post({ id: this.#id, kind: "pages", pages, count, digests });
+    return back.promise;
+  }
+
+  close(): void {
+    if (this.#error) return;
+    this.#fail(new CancelledError("the pages' digests are not wanted any more"));
+    this.#host?.clients.delete(this.#id);
+    pageHost.leave();
+  }
+
+  #take(reply: DigestReply): void {
+    const back = this.#away.shift();
+    if (!back || reply.kind !== "pages") return;
+    this.#host?.owe(-1);
+    back.resolve(reply);
+  }
+
+  #fail(error: Error): void {
+    this.#error ??= error;
+    for (const back of this.#away.splice(0)) {
+      this.#host?.owe(-1);
+      back.promise.catch(() => {});
+      back.reject(error);
+    }
+  }
+}

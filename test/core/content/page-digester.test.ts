@@ -1,0 +1,82 @@
+import { afterAll, describe, expect, test } from "bun:test";
+import { createHash, randomBytes } from "node:crypto";
+import { pageHost } from "../../../core/content/digest-host.ts";
+import { DIGEST_SIZE, PAGE_SIZE } from "../../../core/content/page.ts";
+import { PageDigester } from "../../../core/content/page-digester.ts";
+
+const MOST = 64;
+
+function pagesOf(count: number): { memory: ArrayBuffer; expected: Buffer } {
+  const bytes = new Uint8Array(MOST * PAGE_SIZE);
+  bytes.set(randomBytes(count * PAGE_SIZE));
+  const digests = Array.from({ length: count }, (_, i) =>
+    createHash("sha256")
+      .update(bytes.subarray(i * PAGE_SIZE, (i + 1) * PAGE_SIZE))
+      .digest(),
+  );
+  return { memory: bytes.buffer, expected: Buffer.concat(digests) };
+}
+
+const digestsOf = () => new ArrayBuffer(MOST * DIGEST_SIZE);
+
+describe("pages are digested", () => {
+  const digester = new PageDigester();
+  afterAll(() => digester.close());
+
+  test.each([1, 15, 16, 63, 64])("%d of them, with their memory given back", async (count) => {
+    // Before the thread runs, and after.
+    for (let round = 0; round < 2; round++) {
+      const { memory, expected } = pagesOf(count);
+      const before = Buffer.from(memory.slice(0));
+      const { pages, digests } = await digester.digest(memory, count, digestsOf());
+      expect(Buffer.compare(Buffer.from(digests, 0, expected.length), expected)).toBe(0);
+      expect(Buffer.compare(Buffer.from(pages), before)).toBe(0);
+      await pageHost.enter();
+      pageHost.leave();
+    }
+  });
+
+  test("in the order in which they are given", async () => {
+    const jobs = [64, 3, 40, 16, 1, 64].map(pagesOf);
+    const order: number[] = [];
+    const results = jobs.map(async ({ memory, expected }, i) => {
+      const { digests } = await digester.digest(memory, expected.length / DIGEST_SIZE, digestsOf());
+      order.push(i);
+      return Buffer.compare(Buffer.from(digests, 0, expected.length), expected);
+    });
+    expect(await Promise.all(results)).toEqual([0, 0, 0, 0, 0, 0]);
+    expect(order).toEqual([0, 1, 2, 3, 4, 5]);
+  });
+});
+
+test("a digester that is closed rejects what is on its way, and what comes after", async () => {
+  await pageHost.enter();
+  const digester = new PageDigester();
+  const other = new PageDigester();
+  await new Promise((resolve) => setTimeout(resolve));
+  const away = digester.digest(pagesOf(64).memory, 64, digestsOf()).then(
+    () => "resolved",
+    (error) => error.code,
+  );
+  digester.close();
+  digester.close();
+  expect(await away).toBe("cancelled");
+  await expect(digester.digest(pagesOf(1).memory, 1, digestsOf())).rejects.toThrow("not wanted");
+  const { memory, expected } = pagesOf(64);
+  const { digests } = await other.digest(memory, 64, digestsOf());
+  expect(Buffer.compare(Buffer.from(digests, 0, expected.length), expected)).toBe(0);
+  other.close();
+  pageHost.leave();
+});
+
+test("a thread that ends rejects what is on its way", async () => {
+  const host = await pageHost.enter();
+  const digester = new PageDigester();
+  await new Promise((resolve) => setTimeout(resolve));
+  // Long enough not to be done before.
+  const away = digester.digest(new ArrayBuffer(8192 * PAGE_SIZE), 8192, new ArrayBuffer(8192 * DIGEST_SIZE));
+  host.stop();
+  await expect(away).rejects.toThrow("thread");
+  digester.close();
+  pageHost.leave();
+});
