@@ -8,6 +8,8 @@ export interface OptionSpec {
   readonly name: string;
   /** What stands for its value in the help; a flag has none. */
   readonly value?: string;
+  /** Whether it may be given several times. */
+  readonly many?: boolean;
   readonly text: string;
 }
 

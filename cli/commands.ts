@@ -4,8 +4,17 @@ const COMMON: readonly OptionSpec[] = [
   { name: "json", text: "Print events and a summary, as one JSON object a line" },
   { name: "quiet", text: "Print nothing but errors" },
 ];
+const DOMAIN: OptionSpec = {
+  name: "domain",
+  value: "NAME",
+  text: 'Whose contents may meet; alike at both ends (default: "default")',
+};
+const STATE: readonly OptionSpec[] = [
+  { name: "state", value: "DIR", text: "Folder for what is remembered (default: ~/.local/state/shrinker)" },
+  { name: "no-state", text: "Remember nothing" },
+];
 const SESSION: readonly OptionSpec[] = [
-  { name: "domain", value: "NAME", text: 'Whose contents may meet; alike at both ends (default: "default")' },
+  DOMAIN,
   { name: "spool", value: "DIR", text: "Folder on a disk for contents that may be referred to again" },
   { name: "spool-limit", value: "SIZE", text: "How much of them is kept, such as 8G" },
   { name: "no-sha256", text: "Leave out the SHA-256 of whole files: the bytes are proved without it" },
@@ -29,9 +38,15 @@ export const commands: readonly CommandSpec[] = [
       },
       { name: "bandwidth", value: "RATE", text: "Send no faster, such as 100Mbit or 12MB" },
       { name: "parallel", value: "N", text: "Machines that are sent at once (default: 1)" },
-      { name: "format", value: "FORMAT", text: "raw, qemu or bytes, for all machines (default: by their first bytes)" },
+      {
+        name: "format",
+        value: "FORMAT",
+        text: "raw, qemu, elf or bytes, for all machines (default: by their first bytes)",
+      },
+      { name: "against", value: "FILE", text: "Leave out of a bundle what an index says the destination holds" },
       { name: "force", text: "Replace a bundle that exists" },
       { name: "dry-run", text: "Read everything, say what would be sent, and send nothing" },
+      ...STATE,
       ...SESSION,
     ],
     examples: [
@@ -49,12 +64,15 @@ export const commands: readonly CommandSpec[] = [
     options: [
       { name: "output", value: "DIR", text: "Where they are put; - is stdout, for one" },
       { name: "listen", value: "ADDRESS", text: "tcp://HOST:PORT (0: any port) or unix:PATH" },
+      { name: "store", value: "DIR", text: "Keep contents for later sessions, and use those of earlier ones" },
+      { name: "seed", value: "FILE", many: true, text: "A file here whose contents may be used; may be repeated" },
       { name: "stdio", text: "The other end of exec:, on stdin and stdout" },
       { name: "once", text: "End after one session" },
       { name: "max-sessions", value: "N", text: "Sessions at once; more are refused (default: 8)" },
       { name: "force", text: "Replace files that exist" },
       { name: "all-or-nothing", text: "Keep a session's machines only if all of them are right" },
       { name: "dry-run", text: "Verify a bundle completely, and write nothing" },
+      ...STATE,
       ...SESSION,
     ],
     examples: [
@@ -70,7 +88,7 @@ export const commands: readonly CommandSpec[] = [
     args: "<FILE...>",
     text: "Say what bundles, captured streams and images hold, and verify bundles",
     options: [
-      { name: "format", value: "FORMAT", text: "raw, qemu or bytes (default: by the first bytes)" },
+      { name: "format", value: "FORMAT", text: "raw, qemu, elf or bytes (default: by the first bytes)" },
       { name: "spool", value: "DIR", text: "Folder on a disk for a bundle's contents (default: /var/tmp)" },
       ...COMMON,
     ],

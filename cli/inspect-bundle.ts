@@ -3,6 +3,7 @@ import type { Agreement } from "../core/engine/handshake.ts";
 import type { ReceivedStream } from "../core/engine/receiver.ts";
 import { acceptSession, type DestinationSession } from "../core/engine/session.ts";
 import type { ShrinkerError } from "../core/errors.ts";
+import { nothingHere } from "../core/site/nothing.ts";
 import { countBytes } from "../core/transport/count.ts";
 import { findTransport } from "./addresses.ts";
 import { discardingTarget } from "./discard.ts";
@@ -32,7 +33,7 @@ export async function inspectBundle(path: string, spoolDir: string, signal: Abor
       spoolDir,
       target: discardingTarget(),
       allOrNothing: false,
-      brokers: [],
+      openSite: nothingHere,
     });
     outcomes = await session.run();
   } catch (error) {

@@ -8,6 +8,8 @@ export interface Options {
   given(name: string): boolean;
   flag(name: string): boolean;
   text(name: string): string | undefined;
+  /** All values of an option that may be given several times. */
+  all(name: string): readonly string[];
   /** As `parse` reads it, whose error is then told with the option's name. */
   read<T>(name: string, parse: (text: string) => T): T | undefined;
 }
@@ -29,7 +31,9 @@ export function readOptions(
   specs: readonly OptionSpec[],
   env: Readonly<Record<string, string | undefined>>,
 ): { args: string[]; options: Options } {
-  const types = specs.map(({ name, value }) => [name, { type: value === undefined ? "boolean" : "string" }] as const);
+  const types = specs.map(({ name, value, many = false }) => {
+    return [name, { type: value === undefined ? "boolean" : "string", multiple: many }] as const;
+  });
   let values: Record<string, unknown>;
   let args: string[];
   try {
@@ -50,6 +54,10 @@ export function readOptions(
       throw new ShrinkerError("usage", `Cannot parse "${said}" of ${variableOf(name)}: expected 1 or 0`);
     },
     text,
+    all(name) {
+      const said = fromEnv(name);
+      return (values[name] as string[] | undefined) ?? (said === undefined ? [] : [said]);
+    },
     read(name, parse) {
       const said = text(name);
       if (said === undefined) return undefined;

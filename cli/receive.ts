@@ -14,6 +14,7 @@ import type { Options } from "./options.ts";
 import { showProgress } from "./progress.ts";
 import { type ReceivingOptions, startReceiving } from "./receive-session.ts";
 import { readDomain, readLogLimit, readSpoolDir, SPOOL_DIR, WINDOW_LOG } from "./settings.ts";
+import { siteOpener } from "./sites.ts";
 import { sessionEvent, sessionTable } from "./summary.ts";
 import { parseCount } from "./units.ts";
 import { software } from "./version.ts";
@@ -44,16 +45,17 @@ export const receive: Action = async (invocation) => {
     throw new ShrinkerError("usage", "Where to put what arrives? Give --output DIR");
   if (directory === "-" && (!once || origin.kind === "stdio"))
     throw new ShrinkerError("usage", "--output - is for one session: receive a bundle, or listen with --once");
+  const domain = readDomain(options);
   const inFolder = !dryRun && directory !== "-";
   const receiving: ReceivingOptions = {
-    domain: readDomain(options),
+    domain,
     windowLog: WINDOW_LOG,
     logLimit: readLogLimit(options, SPOOL_LIMIT),
     spoolDir: readSpoolDir(options, inFolder ? directory! : SPOOL_DIR),
     software,
     signal,
     allOrNothing: options.flag("all-or-nothing"),
-    brokers: [],
+    openSite: await siteOpener(options, { domain, signal, note: output.note, keep: !dryRun }),
     target: inFolder
       ? directoryTarget(directory!, { force: options.flag("force"), digest: !options.flag("no-sha256") })
       : dryRun

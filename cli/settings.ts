@@ -1,4 +1,6 @@
 import { statSync } from "node:fs";
+import { homedir } from "node:os";
+import { join } from "node:path";
 import { PAGE_SIZE } from "../core/content/page.ts";
 import { fileError, ShrinkerError } from "../core/errors.ts";
 import { MAX_WINDOW_LOG } from "../core/wire/numbers.ts";
@@ -38,4 +40,18 @@ export function readSpoolDir(options: Options, otherwise: string): string {
     throw fileError("Cannot use the spool folder", dir, error);
   }
   return dir;
+}
+
+/**
+ * The folder for what is remembered from one run to the next: sites, and what seeds hold. Undefined with `--no-state`, and
+ * where the user has no home.
+ */
+export function readState(options: Options): string | undefined {
+  if (options.flag("no-state")) return undefined;
+  const given = options.text("state");
+  if (given !== undefined) return given;
+  const xdg = process.env.XDG_STATE_HOME;
+  if (xdg?.startsWith("/")) return join(xdg, "shrinker");
+  const home = homedir();
+  return home.startsWith("/") ? join(home, ".local", "state", "shrinker") : undefined;
 }

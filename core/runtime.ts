@@ -11,9 +11,12 @@ interface DenoGlobal {
   dlopen(library: string, symbols: object): Library;
 }
 
-/** Where a foreign function interface puts `lseek`; a `long` comes as a bigint or, on Bun, as a number where it fits. */
+/** What a foreign function interface gives; a `long` comes as a bigint or, on Bun, as a number where it fits. */
 interface Library {
-  readonly symbols: { lseek(fd: number, offset: bigint, whence: number): bigint | number };
+  readonly symbols: {
+    lseek(fd: number, offset: bigint, whence: number): bigint | number;
+    flock(fd: number, operation: number): number;
+  };
 }
 
 const bun = (globalThis as { Bun?: BunGlobal }).Bun;
@@ -42,22 +45,46 @@ export interface HoleMap {
 
 const SEEK_DATA = 3;
 const SEEK_HOLE = 4;
+const LIBC = ["libc.so.6", "libc.musl-x86_64.so.1", "libc.musl-aarch64.so.1"];
 let libc: Promise<Library["symbols"] | undefined> | undefined;
 
-/** glibc's `lseek`; undefined on another system or C library, on Node, and on Deno without `--allow-ffi`. */
+/** Of glibc or musl; undefined on another system, on Node, and on Deno without `--allow-ffi`. */
 async function openLibc(): Promise<Library["symbols"] | undefined> {
   if (process.platform !== "linux") return undefined;
-  try {
-    if (bun) {
-      // Not a literal: other runtimes and bundlers would look for the module.
-      const module: string = "bun:ffi";
-      const ffi = (await import(module)) as Pick<DenoGlobal, "dlopen">;
-      return ffi.dlopen("libc.so.6", { lseek: { args: ["i32", "i64", "i32"], returns: "i64" } }).symbols;
-    }
-    return deno?.dlopen("libc.so.6", { lseek: { parameters: ["i32", "i64", "i32"], result: "i64" } }).symbols;
-  } catch {
-    return undefined;
+  let open = deno?.dlopen;
+  if (bun) {
+    // Not a literal: other runtimes and bundlers would look for the module.
+    const module: string = "bun:ffi";
+    ({ dlopen: open } = (await import(module)) as Pick<DenoGlobal, "dlopen">);
   }
+  const symbols = bun
+    ? { lseek: { args: ["i32", "i64", "i32"], returns: "i64" }, flock: { args: ["i32", "i32"], returns: "i32" } }
+    : {
+        lseek: { parameters: ["i32", "i64", "i32"], result: "i64" },
+        flock: { parameters: ["i32", "i32"], result: "i32" },
+      };
+  for (const name of LIBC) {
+    try {
+      return open?.(name, symbols).symbols;
+    } catch {
+      // The next one.
+    }
+  }
+  return undefined;
+}
+
+const LOCK_SH = 1;
+const LOCK_EX = 2;
+const LOCK_NB = 4;
+
+/**
+ * Locks an open file for this process until it is closed, or the process has died (flock(2), which no runtime offers).
+ * Returns false where another process holds it, and undefined where the runtime can't lock.
+ */
+export async function lockOpenFile(fd: number, exclusive: boolean): Promise<boolean | undefined> {
+  libc ??= openLibc();
+  const symbols = await libc;
+  return symbols && symbols.flock(fd, (exclusive ? LOCK_EX : LOCK_SH) | LOCK_NB) === 0;
 }
 
 /**

@@ -40,6 +40,8 @@ export class Batch implements SegmentSink {
   readonly kinds = new Uint8Array(MAX_BATCH_CONTENTS);
   /** The content last sent for the same key, or -1. */
   readonly bases = new Float64Array(MAX_BATCH_CONTENTS);
+  /** Of an `OP.PAST`, its number in the logs of earlier sessions. */
+  readonly past = new Float64Array(MAX_BATCH_CONTENTS);
   /** Where each new content's digest begins in `digests`. */
   readonly digestAt = new Uint32Array(MAX_BATCH_CONTENTS);
   readonly counters = noCounters();
@@ -202,6 +204,7 @@ export class Batch implements SegmentSink {
           break;
         default:
           if (this.kinds[argument] === OP.DELTA) ops.delta(this.bases[argument]!);
+          else if (this.kinds[argument] === OP.PAST) ops.past(this.past[argument]!);
           else ops.content(this.kinds[argument]!);
           running.chunk();
       }

@@ -5,6 +5,8 @@ import type { SiteIndex } from "../index/site-index.ts";
 import type { ContentFile } from "../store/content-file.ts";
 import { MAX_BATCH_CONTENTS, OP } from "../wire/numbers.ts";
 import type { Batch } from "./batch.ts";
+import type { ContentKeeper } from "./keeper.ts";
+import type { PastContents } from "./site.ts";
 
 /**
  * An XOR is sent where at least this many of its 4096 bytes are zero. Others cost more than the page itself, which may
@@ -28,12 +30,15 @@ const NOISE_MEMORY = 64;
 
 /** What the destination holds from elsewhere, and what it may still ask for. */
 export interface KnownSite {
-  readonly index: SiteIndex;
+  readonly past: PastContents | undefined;
+  readonly index: SiteIndex | undefined;
   /** Undefined in a recording, of which nothing can be asked. */
   readonly known: KnownContents | undefined;
 }
 
 export interface ClassifierOptions {
+  /** Given every new content, in the order of the numbers, before it is sent. */
+  readonly keepers: readonly ContentKeeper[];
   readonly site: KnownSite | undefined;
   /** Keep what looks like noise out of the window. */
   readonly separateNoise: boolean;
@@ -41,6 +46,7 @@ export interface ClassifierOptions {
 
 /** Decides how each new content of a batch is sent. Batches come one at a time and in order. */
 export class Classifier {
+  readonly #keepers: readonly ContentKeeper[];
   readonly #site: KnownSite | undefined;
   readonly #separateNoise: boolean;
   readonly #base = Buffer.from(new ArrayBuffer(PAGE_SIZE));
@@ -50,13 +56,19 @@ export class Classifier {
   readonly #held = new Uint8Array(MAX_BATCH_CONTENTS);
 
   constructor(options: ClassifierOptions) {
+    this.#keepers = options.keepers;
     this.#site = options.site;
     this.#separateNoise = options.separateNoise;
   }
 
   /** @param spool the contents of the log, where pages are sent again; without it nothing is sent as an XOR */
   async classify(batch: Batch, spool: ContentFile | undefined): Promise<void> {
-    if (this.#site) await this.#findKnown(batch, this.#site);
+    if (batch.count > 0 && (this.#site || this.#keepers.length > 0)) {
+      for (let slot = 0; slot < batch.count; slot++) batch.copyDigest(slot, this.#wanted, slot * DIGEST_WORDS);
+      const digests = new Uint8Array(this.#wanted.buffer, 0, batch.count * DIGEST_SIZE);
+      for (const keeper of this.#keepers) await keeper.put(digests, batch.contents, batch.count);
+      if (this.#site) await this.#findKnown(batch, digests, this.#site);
+    }
     for (let slot = 0; slot < batch.count; slot++) {
       if (batch.kinds[slot] !== OP.NEW) continue;
       if (spool && batch.bases[slot]! >= batch.forget && this.#xor(batch, slot, spool)) {
@@ -71,21 +83,21 @@ export class Classifier {
     await spool.append(batch.contents, batch.count);
   }
 
-  async #findKnown(batch: Batch, site: KnownSite): Promise<void> {
-    for (let slot = 0; slot < batch.count; slot++) batch.copyDigest(slot, this.#wanted, slot * DIGEST_WORDS);
-    const digests = new Uint8Array(this.#wanted.buffer, 0, batch.count * DIGEST_SIZE);
-    await site.index.lookup(digests, batch.count, this.#held);
+  async #findKnown(batch: Batch, digests: Uint8Array, site: KnownSite): Promise<void> {
     let room = site.known?.room() ?? batch.count;
+    await site.index?.lookup(digests, batch.count, this.#held);
     for (let slot = 0; slot < batch.count && room > 0; slot++) {
-      if (this.#held[slot] === 0) continue;
+      const past = site.past?.find(this.#wanted, slot * DIGEST_WORDS) ?? -1;
+      if (past < 0 && (!site.index || this.#held[slot] === 0)) continue;
       room--;
-      batch.kinds[slot] = OP.KNOWN;
+      batch.kinds[slot] = past < 0 ? OP.KNOWN : OP.PAST;
+      batch.past[slot] = past;
       batch.counters.fresh -= PAGE_SIZE;
       batch.counters.deduplicated += PAGE_SIZE;
       site.known?.add(batch.first + slot);
     }
     // What a recording brings is there once it is read: the session that reads it may have forgotten it by then.
-    if (site.known) await site.index.insert(digests, batch.count);
+    if (site.known) await site.index?.insert(digests, batch.count);
   }
 
   /**

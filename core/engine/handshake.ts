@@ -1,9 +1,10 @@
 import { randomBytes } from "node:crypto";
 import { ProtocolError, ShrinkerError } from "../errors.ts";
-import { decodeControl, encodeControl, Hello, Welcome } from "../wire/control.ts";
+import { type Against, decodeControl, encodeControl, Hello, type SiteInfo, Welcome } from "../wire/control.ts";
 import type { Frame } from "../wire/frame.ts";
 import { FRAME } from "../wire/numbers.ts";
 import type { Link } from "./link.ts";
+import type { DestinationSite } from "./site.ts";
 import { ended, unexpected } from "./told.ts";
 
 /** What the two ends have agreed on. */
@@ -14,6 +15,8 @@ export interface Agreement {
   readonly logLimit: number;
   /** The peer's program and version; of a bundle, the one that wrote it. */
   readonly software: string | undefined;
+  /** Of a destination, what it holds from elsewhere, where it says so. */
+  readonly site: SiteInfo | undefined;
 }
 
 interface Introduction {
@@ -28,6 +31,8 @@ interface Introduction {
 export interface Greeting extends Introduction {
   /** The tenant whose contents may meet. */
   readonly domain: string;
+  /** Of a recording that leaves out what a site holds. */
+  readonly against?: Against | undefined;
 }
 
 export interface Welcoming extends Introduction {
@@ -35,29 +40,35 @@ export interface Welcoming extends Introduction {
   readonly domain: string | undefined;
   /** Called once a source has introduced itself; what it throws is why the session is refused. */
   readonly admit?: () => void;
+  /**
+   * Opens what is here from before; the session closes it.
+   * @param against what a recording leaves out; rejects where that isn't here
+   */
+  readonly openSite: (against: Against | undefined) => Promise<DestinationSite>;
 }
 
 /** Introduces a source, and hears what the destination agrees to. */
 export async function greet(link: Link, options: Greeting): Promise<Agreement> {
   const session = randomBytes(16);
-  const { domain, windowLog, logLimit, software } = options;
+  const { domain, windowLog, logLimit, software, against } = options;
   await link.open();
   await link.control(
     FRAME.HELLO,
-    encodeControl(Hello, { session, domain, window: windowLog, log: logLimit, software }),
+    encodeControl(Hello, { session, domain, window: windowLog, log: logLimit, software, ...(against && { against }) }),
   );
-  if (!link.duplex) return { session, domain, windowLog, logLimit, software: undefined };
+  if (!link.duplex) return { session, domain, windowLog, logLimit, software: undefined, site: undefined };
   const frame = await introduction(link, FRAME.WELCOME);
   const welcome = decodeControl(Welcome, frame.payload);
   if (Buffer.compare(welcome.session, session) !== 0 || welcome.window > windowLog || welcome.log > logLimit) {
     throw new ProtocolError(`${link.connection.peer} answers another session than this one`);
   }
   link.watch();
-  return { session, domain, windowLog: welcome.window, logLimit: welcome.log, software: welcome.software };
+  const { window, log, site } = welcome;
+  return { session, domain, windowLog: window, logLimit: log, software: welcome.software, site };
 }
 
 /** Hears a source's introduction, and answers it. Throws `refused` for another domain. */
-export async function answer(link: Link, options: Welcoming): Promise<Agreement> {
+export async function answer(link: Link, options: Welcoming): Promise<{ agreement: Agreement; site: DestinationSite }> {
   const frame = await introduction(link, FRAME.HELLO);
   const hello = decodeControl(Hello, frame.payload);
   if (options.domain !== undefined && hello.domain !== options.domain) {
@@ -67,16 +78,23 @@ export async function answer(link: Link, options: Welcoming): Promise<Agreement>
     );
   }
   options.admit?.();
+  const site = await options.openSite(hello.against);
   // What was recorded can't be negotiated.
   const windowLog = link.duplex ? Math.min(hello.window, options.windowLog) : hello.window;
   const logLimit = link.duplex ? Math.min(hello.log, options.logLimit) : hello.log;
   const { session, domain, software } = hello;
-  if (link.duplex) {
-    const welcome = { session, window: windowLog, log: logLimit, software: options.software };
-    await link.control(FRAME.WELCOME, encodeControl(Welcome, welcome));
-    link.watch();
+  try {
+    if (link.duplex) {
+      const welcome = { session, window: windowLog, log: logLimit, software: options.software };
+      const said = site.info ? { ...welcome, site: site.info } : welcome;
+      await link.control(FRAME.WELCOME, encodeControl(Welcome, said));
+      link.watch();
+    }
+  } catch (error) {
+    await site.close();
+    throw error;
   }
-  return { session, domain, windowLog, logLimit, software };
+  return { agreement: { session, domain, windowLog, logLimit, software, site: undefined }, site };
 }
 
 /** The peer's preface and first frame. The destination says its own preface only now, so that a stranger learns nothing. */

@@ -14,16 +14,17 @@ import {
   Open,
   Reset,
 } from "../wire/control.ts";
-import { COLUMN, FRAME, MAX_STREAMS } from "../wire/numbers.ts";
+import { FRAME, MAX_STREAMS } from "../wire/numbers.ts";
 import { BatchDecoder, DecodeBuffers, type DecodedBatch } from "./batch-decoder.ts";
 import { batchCost, checkBounds } from "./bounds.ts";
-import type { ContentBroker } from "./broker.ts";
 import { addCounters, noCounters } from "./counters.ts";
 import { ContentFinder } from "./finder.ts";
 import { InStream } from "./in-stream.ts";
+import type { ContentKeeper } from "./keeper.ts";
 import type { Link } from "./link.ts";
 import { PiecePool } from "./pieces.ts";
-import { knownNumbers, Resolver } from "./resolver.ts";
+import { listKnown, Resolver } from "./resolver.ts";
+import type { DestinationSite } from "./site.ts";
 import { asShrinkerError, heard, told } from "./told.ts";
 
 /** Bytes that may wait for the sinks of all streams together, and for one. */
@@ -43,7 +44,9 @@ export interface ReceiverOptions {
   readonly target: StreamTarget;
   /** Show streams under their names only when all are right. */
   readonly allOrNothing: boolean;
-  readonly brokers: readonly ContentBroker[];
+  /** What is here from before the session. */
+  readonly site: DestinationSite;
+  readonly keepers: readonly ContentKeeper[];
 }
 
 /** What became of a stream. */
@@ -78,6 +81,7 @@ export class Receiver {
   #nextContent = 0;
   #forgotten = 0;
   #lastStream = 0;
+  #summarized = false;
   #error: Error | undefined;
 
   constructor(link: Link, options: ReceiverOptions) {
@@ -85,9 +89,9 @@ export class Receiver {
     this.#options = options;
     this.#store = new ContentFile(options.spoolDir);
     this.#decoder = new BatchDecoder(options.windowLog);
-    this.#resolver = new Resolver(this.#store, this.#pool);
+    this.#resolver = new Resolver(this.#store, this.#pool, options.keepers);
     const ask = (number: number) => void link.control(FRAME.WANT, encodeNumber(number)).catch(() => {});
-    this.#finder = new ContentFinder(options.brokers, link.duplex ? ask : undefined);
+    this.#finder = new ContentFinder(options.site.brokers, link.duplex ? ask : undefined);
     this.#commit.promise.catch(() => {});
   }
 
@@ -118,6 +122,15 @@ export class Receiver {
     this.#streams.set(id, stream);
     this.#open.add(id);
     this.#opened.push({ stream, outcome: this.#follow(stream) });
+  }
+
+  /** SUMMARIZE: what is held here. */
+  summarize(bits: 8 | 16): Promise<Uint8Array> {
+    this.#check();
+    if (this.#summarized || this.#lastStream > 0 || !this.#options.site.info)
+      throw new ProtocolError("The peer asks for a summary where none is due");
+    this.#summarized = true;
+    return this.#options.site.summary(bits);
   }
 
   /** BATCH. Resolves at once where the sender knows credit, else when there is room for another. */
@@ -234,9 +247,10 @@ export class Receiver {
   }
 
   async #find(batch: DecodedBatch): Promise<Buffer> {
-    const numbers = knownNumbers(batch);
+    const { past } = this.#options.site;
+    const { numbers, digests } = listKnown(batch, past);
     if (numbers.length === 0) return Buffer.alloc(0);
-    return this.#finder.find(batch.columns[COLUMN.DIGESTS]!, numbers);
+    return this.#finder.find(digests, numbers);
   }
 
   /** Runs a stream, as soon as few enough others are being written. */

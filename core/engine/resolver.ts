@@ -8,8 +8,10 @@ import { COLUMN, MAX_BATCH_CONTENTS, MAX_BATCH_PLAIN, OP } from "../wire/numbers
 import { OpReader } from "../wire/ops.ts";
 import type { DecodedBatch } from "./batch-decoder.ts";
 import { type Counters, noCounters } from "./counters.ts";
+import type { ContentKeeper } from "./keeper.ts";
 import { PieceBuilder, type PiecePool } from "./pieces.ts";
 import { RunningDigest } from "./running-digest.ts";
+import type { DestinationSite } from "./site.ts";
 
 const MAX_CHUNKS = MAX_BATCH_PLAIN / PAGE_SIZE;
 
@@ -19,22 +21,45 @@ export interface ResolvedBatch {
   readonly counters: Counters;
 }
 
-/** How many contents a batch names by digest. Throws a `ProtocolError` where its operations are not well-formed. */
-export function knownNumbers({ header, columns }: DecodedBatch): number[] {
+/** The contents that a batch names and does not bring: their numbers, and their digests back to back. */
+export interface KnownList {
+  readonly numbers: number[];
+  readonly digests: Buffer;
+}
+
+/**
+ * What a batch names by digest, or by its number in earlier logs. Throws a `ProtocolError` where its operations are not
+ * well-formed.
+ * @param past copies the digests of earlier contents
+ */
+export function listKnown({ header, columns }: DecodedBatch, past: DestinationSite["past"]): KnownList {
+  const named = columns[COLUMN.DIGESTS]!;
+  const pages = columns[COLUMN.DELTAS]!.length + columns[COLUMN.CONTENTS]!.length + columns[COLUMN.STORED]!.length;
   const numbers: number[] = [];
-  if (columns[COLUMN.DIGESTS]!.length === 0) return numbers;
+  const most = header.count - Math.floor(pages / PAGE_SIZE);
+  if (most === 0) return { numbers, digests: named };
+  const digests = Buffer.alloc(most * DIGEST_SIZE);
   const reader = new OpReader(columns[COLUMN.OPS]!, columns[COLUMN.ARGUMENTS]!, header.first);
+  let at = 0;
   for (let next = header.first; reader.next(); ) {
-    if (reader.code === OP.DELTA) next++;
-    if (reader.code !== OP.NEW && reader.code !== OP.STORED && reader.code !== OP.KNOWN) continue;
-    if (reader.run > MAX_BATCH_CONTENTS) throw new ProtocolError("A batch has a run that is too long");
-    if (reader.code === OP.KNOWN) for (let i = 0; i < reader.run; i++) numbers.push(next + i);
-    next += reader.run;
+    const { code, run, argument } = reader;
+    if (code === OP.DELTA) next++;
+    if (code !== OP.NEW && code !== OP.STORED && code !== OP.KNOWN && code !== OP.PAST) continue;
+    if (code === OP.KNOWN || code === OP.PAST) {
+      if (numbers.length + run > most) throw tooMuch();
+      const end = numbers.length * DIGEST_SIZE;
+      if (code === OP.PAST) past(argument, run, digests, end);
+      else if (at + run * DIGEST_SIZE > named.length) throw tooMuch();
+      else at += named.copy(digests, end, at, at + run * DIGEST_SIZE);
+      for (let i = 0; i < run; i++) numbers.push(next + i);
+    }
+    if (run > MAX_BATCH_CONTENTS) throw tooMuch();
+    next += run;
   }
-  if (numbers.length * DIGEST_SIZE !== columns[COLUMN.DIGESTS]!.length) {
+  if (at !== named.length || numbers.length !== most) {
     throw new ProtocolError("A batch has more or fewer digests than its operations name");
   }
-  return numbers;
+  return { numbers, digests };
 }
 
 /**
@@ -44,6 +69,9 @@ export function knownNumbers({ header, columns }: DecodedBatch): number[] {
  */
 export class Resolver {
   readonly #store: ContentFile;
+  readonly #keepers: readonly ContentKeeper[];
+  /** Of each new content, by its slot. */
+  readonly #newDigests = Buffer.from(new ArrayBuffer(MAX_BATCH_CONTENTS * DIGEST_SIZE));
   readonly #builder: PieceBuilder;
   readonly #running = new RunningDigest();
   readonly #new = pageSlots(MAX_BATCH_CONTENTS);
@@ -59,13 +87,15 @@ export class Resolver {
 
   #digested = 0;
 
-  constructor(store: ContentFile, pool: PiecePool) {
+  /** @param keepers are given what each batch brings, once it is proved */
+  constructor(store: ContentFile, pool: PiecePool, keepers: readonly ContentKeeper[]) {
     this.#store = store;
+    this.#keepers = keepers;
     this.#builder = new PieceBuilder(pool);
   }
 
   /**
-   * @param known the pages of the batch's KNOWN operations, back to back
+   * @param known the pages of the batch's KNOWN and PAST operations, back to back
    * @param previous the stream's running digest before the batch
    */
   async resolve(batch: DecodedBatch, known: Buffer, previous: Uint8Array): Promise<ResolvedBatch> {
@@ -82,6 +112,7 @@ export class Resolver {
           "The bytes of a batch differ from those that were sent: its running digest does not match",
         );
       }
+      for (const keeper of this.#keepers) await keeper.put(this.#newDigests, this.#new.bytes, header.count);
       return { pieces: this.#build(batch), counters };
     } finally {
       await stored;
@@ -142,10 +173,10 @@ export class Resolver {
           this.#chunks[chunks++] = slot;
           if (code === OP.NEW) at.contents += this.#take(columns[COLUMN.CONTENTS]!, at.contents, slot);
           else if (code === OP.STORED) at.stored += this.#take(columns[COLUMN.STORED]!, at.stored, slot);
-          else if (code === OP.KNOWN) at.known += this.#take(known, at.known, slot);
+          else if (code === OP.KNOWN || code === OP.PAST) at.known += this.#take(known, at.known, slot);
           else at.deltas += this.#xor(columns[COLUMN.DELTAS]!, at.deltas, slot, argument, header);
         }
-        if (code === OP.KNOWN) counters.deduplicated += run * PAGE_SIZE;
+        if (code === OP.KNOWN || code === OP.PAST) counters.deduplicated += run * PAGE_SIZE;
         else counters.fresh += run * PAGE_SIZE;
         if (code === OP.DELTA) counters.delta += PAGE_SIZE;
       }
@@ -160,7 +191,11 @@ export class Resolver {
       at.stored === columns[COLUMN.STORED]!.length &&
       at.known === known.length;
     if (!whole) throw new ProtocolError("A batch's operations and columns don't match its header");
-    for (let i = 0; i < chunks; i++) sha256Into(this.#view(this.#chunks[i]!), this.#digestViews[i]!);
+    for (let i = 0; i < chunks; i++) {
+      const slot = this.#chunks[i]!;
+      sha256Into(this.#view(slot), this.#digestViews[i]!);
+      if (slot >= 0) this.#digests.copy(this.#newDigests, slot * DIGEST_SIZE, i * DIGEST_SIZE, (i + 1) * DIGEST_SIZE);
+    }
     this.#digested = chunks;
     counters.literal = literals;
     counters.fresh += literals;

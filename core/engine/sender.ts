@@ -2,7 +2,6 @@ import { PAGE_SIZE } from "../content/page.ts";
 import { PageDigester } from "../content/page-digester.ts";
 import { type ErrorCode, ProtocolError, ShrinkerError } from "../errors.ts";
 import { DigestTable } from "../index/digest-table.ts";
-import type { SiteIndex } from "../index/site-index.ts";
 import type { StreamInfo, StreamSource } from "../machines/machine.ts";
 import { segmentFormats } from "../segment/registry.ts";
 import { ContentFile } from "../store/content-file.ts";
@@ -13,9 +12,11 @@ import { BatchEncoder } from "./batch-encoder.ts";
 import { Classifier } from "./classify.ts";
 import type { CodecPolicy } from "./codec-policy.ts";
 import { addCounters, type Counters, noCounters } from "./counters.ts";
+import type { ContentKeeper } from "./keeper.ts";
 import { KnownLedger } from "./known.ts";
 import type { Link } from "./link.ts";
 import { OutStream } from "./out-stream.ts";
+import type { SiteKnowledge } from "./site.ts";
 import { asShrinkerError, heard, told } from "./told.ts";
 
 /** Batches in flight between segmenting and the link: one is filled, two digested, one encoded, one written. */
@@ -30,7 +31,9 @@ export interface SenderOptions {
   readonly spoolDir: string;
   readonly codec: CodecPolicy;
   /** What the destination holds from elsewhere. */
-  readonly site?: SiteIndex | undefined;
+  readonly site?: Pick<SiteKnowledge, "index" | "past"> | undefined;
+  /** Given every new content before it is sent. */
+  readonly keepers?: readonly ContentKeeper[] | undefined;
 }
 
 /** What became of a stream. */
@@ -73,7 +76,8 @@ export class Sender {
     this.#options = options;
     this.#encoder = new BatchEncoder(options.windowLog);
     this.#classifier = new Classifier({
-      site: options.site && { index: options.site, known: link.duplex ? this.#known : undefined },
+      site: options.site && { ...options.site, known: link.duplex ? this.#known : undefined },
+      keepers: options.keepers ?? [],
       separateNoise: options.codec.compresses,
     });
   }

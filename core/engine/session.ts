@@ -1,11 +1,23 @@
 import { abortReason, IntegrityError } from "../errors.ts";
 import type { Connection } from "../transport/transport.ts";
-import { Done, decodeControl, decodeCredit, decodeNumber, encodeControl, Landed, Reset } from "../wire/control.ts";
-import { FRAME } from "../wire/numbers.ts";
+import {
+  Done,
+  decodeControl,
+  decodeCredit,
+  decodeNumber,
+  decodeSummaryPiece,
+  encodeControl,
+  encodeSummaryPiece,
+  Landed,
+  Reset,
+  Summarize,
+} from "../wire/control.ts";
+import { FRAME, SUMMARY_PIECE } from "../wire/numbers.ts";
 import { type Agreement, answer, type Greeting, greet, type Welcoming } from "./handshake.ts";
 import { Link, type LinkTimes } from "./link.ts";
 import { type ReceivedStream, Receiver, type ReceiverOptions } from "./receiver.ts";
 import { Sender, type SenderOptions } from "./sender.ts";
+import type { DestinationSite, SiteKnowledge, SiteMemory } from "./site.ts";
 import { ended, unexpected } from "./told.ts";
 
 interface CommonOptions {
@@ -13,9 +25,14 @@ interface CommonOptions {
   readonly times?: LinkTimes | undefined;
 }
 
-export interface SourceOptions extends CommonOptions, Greeting, Omit<SenderOptions, "windowLog" | "logLimit"> {}
+export interface SourceOptions extends CommonOptions, Greeting, Omit<SenderOptions, "windowLog" | "logLimit"> {
+  /** What is remembered of sites; asked where the destination says which one it is. */
+  readonly memory?: SiteMemory | undefined;
+}
 
-export interface DestinationOptions extends CommonOptions, Welcoming, Omit<ReceiverOptions, "windowLog" | "logLimit"> {}
+type Negotiated = "windowLog" | "logLimit" | "site" | "keepers";
+
+export interface DestinationOptions extends CommonOptions, Welcoming, Omit<ReceiverOptions, Negotiated> {}
 
 /** The source's end of a session. */
 export interface SourceSession {
@@ -33,10 +50,14 @@ export async function openSession(connection: Connection, options: SourceOptions
   let giveUp: (reason: Error) => unknown = (reason) => link.abort(reason);
   const cancel = () => void giveUp(abortReason(options.signal));
   options.signal.addEventListener("abort", cancel, { once: true });
+  let knowledge: SiteKnowledge | undefined;
   try {
     if (options.signal.aborted) throw abortReason(options.signal);
     const agreement = await greet(link, options);
-    const sender = new Sender(link, { ...options, windowLog: agreement.windowLog, logLimit: agreement.logLimit });
+    const { windowLog, logLimit, session, site } = agreement;
+    knowledge = site && (await options.memory?.meet(site, session, (bits) => pullSummary(link, bits)));
+    const keepers = [...(options.keepers ?? []), ...(knowledge?.keepers ?? [])];
+    const sender = new Sender(link, { ...options, windowLog, logLimit, keepers, site: options.site ?? knowledge });
     giveUp = (reason) => sender.fail(reason);
     const answers = { expected: false, done: Promise.withResolvers<void>() };
     answers.done.promise.catch(() => {});
@@ -50,6 +71,7 @@ export async function openSession(connection: Connection, options: SourceOptions
       await link.close();
       await read;
       await sender.close();
+      await knowledge?.close();
     };
     return {
       agreement,
@@ -73,8 +95,26 @@ export async function openSession(connection: Connection, options: SourceOptions
   } catch (error) {
     options.signal.removeEventListener("abort", cancel);
     await link.abort(error as Error);
+    await knowledge?.close();
     throw error;
   }
+}
+
+/** Has the destination summarise what it holds. */
+async function pullSummary(link: Link, bits: 8 | 16): Promise<Uint8Array> {
+  await link.control(FRAME.SUMMARIZE, encodeControl(Summarize, { bits }));
+  const pieces: Buffer[] = [];
+  for (let due = 0, total = 1; due < total; ) {
+    const frame = await link.next();
+    if (!frame) throw ended(link);
+    if (frame.type !== FRAME.SUMMARY) throw unexpected(frame);
+    const piece = decodeSummaryPiece(frame.payload, due);
+    if (pieces.length > 0 && piece.total !== total) throw unexpected(frame);
+    total = piece.total;
+    due += piece.bytes.length;
+    pieces.push(piece.bytes);
+  }
+  return Buffer.concat(pieces);
 }
 
 /** The destination's end of a session, once the source has introduced itself. */
@@ -94,10 +134,15 @@ export async function acceptSession(connection: Connection, options: Destination
   const cancel = () => void giveUp(abortReason(options.signal));
   options.signal.addEventListener("abort", cancel, { once: true });
   const release = () => options.signal.removeEventListener("abort", cancel);
+  let site: DestinationSite | undefined;
   try {
     if (options.signal.aborted) throw abortReason(options.signal);
-    const agreement = await answer(link, options);
-    const receiver = new Receiver(link, { ...options, windowLog: agreement.windowLog, logLimit: agreement.logLimit });
+    const answered = await answer(link, options);
+    ({ site } = answered);
+    const { agreement } = answered;
+    const { windowLog, logLimit } = agreement;
+    const keepers = await site.begin(agreement.session);
+    const receiver = new Receiver(link, { ...options, windowLog, logLimit, site, keepers });
     giveUp = (reason) => receiver.fail(reason);
     return {
       agreement,
@@ -122,12 +167,14 @@ export async function acceptSession(connection: Connection, options: Destination
           await link.close();
           await receiver.outcomes();
           await receiver.dispose();
+          await site?.close();
         }
       },
     };
   } catch (error) {
     release();
     await link.abort(error as Error);
+    await site?.close().catch(() => {});
     throw error;
   }
 }
@@ -171,6 +218,7 @@ async function receive(link: Link, receiver: Receiver): Promise<void> {
     else if (type === FRAME.CLOSE) receiver.close(payload);
     else if (type === FRAME.RESET) receiver.reset(payload);
     else if (type === FRAME.CONTENT) receiver.content(payload);
+    else if (type === FRAME.SUMMARIZE && link.duplex) await summarize(link, receiver, payload);
     else if (type === FRAME.DONE) {
       decodeControl(Done, payload);
       return;
@@ -179,6 +227,16 @@ async function receive(link: Link, receiver: Receiver): Promise<void> {
   throw link.duplex
     ? ended(link)
     : new IntegrityError(`${link.connection.peer} ends at byte ${link.offset}, before its last frame: it is cut short`);
+}
+
+/** Sends the summary that the source asks for: once, before its streams. */
+async function summarize(link: Link, receiver: Receiver, payload: Buffer): Promise<void> {
+  const { bits } = decodeControl(Summarize, payload);
+  const summary = await receiver.summarize(bits as 8 | 16);
+  for (let at = 0; at < summary.length; at += SUMMARY_PIECE) {
+    const piece = summary.subarray(at, at + SUMMARY_PIECE);
+    await link.control(FRAME.SUMMARY, encodeSummaryPiece(summary.length, at, piece));
+  }
 }
 
 /** The source's frames after DONE, to the end. */

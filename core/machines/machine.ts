@@ -7,7 +7,7 @@
 export interface StreamInfo {
   /** A plain name: no `/`, no control characters, at most 255 bytes. */
   readonly name: string;
-  /** The segmenter's name: `raw`, `qemu` or `bytes`. */
+  /** The segmenter's name: `raw`, `qemu`, `elf` or `bytes`. */
   readonly format: string;
   /** Plain bytes, where they are known beforehand. */
   readonly size?: number;
@@ -45,6 +45,8 @@ export interface StreamSource {
   pieces(signal: AbortSignal): AsyncIterable<Piece>;
   /** SHA-256 of the plain bytes, once all pieces were taken and released. Files have one. */
   plainDigest?(): Promise<Uint8Array>;
+  /** Frees what was opened for the pieces, where they were not asked for; may be called at any time and again. Never rejects. */
+  close?(): Promise<void>;
 }
 
 /** Where a stream's bytes go at the destination. Calls don't overlap. */

@@ -1,18 +1,18 @@
-import { Packr, Unpackr } from "msgpackr";
 import * as v from "valibot";
 import { DIGEST_SIZE, PAGE_SIZE } from "../content/page.ts";
 import { ERROR_CODES, ProtocolError } from "../errors.ts";
-import { getU64, printable, putU64 } from "./bytes.ts";
-import { MAX_WINDOW_LOG, MIN_WINDOW_LOG } from "./numbers.ts";
+import { getU64, putU64 } from "./bytes.ts";
+import { bytes, decodeMap, encodeMap, number, text } from "./map.ts";
+import { MAX_PAST_LOGS, MAX_SUMMARY, MAX_WINDOW_LOG, MIN_WINDOW_LOG, SUMMARY_PIECE } from "./numbers.ts";
 
 /** Control frames: MessagePack maps, rare and small. What a peer sends is checked against these before it is used. */
 
-const number = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
+/** Seeds that an index may list. */
+export const MAX_SEEDS = 1024;
+
 const u32 = v.pipe(number, v.maxValue(0xffff_ffff));
-const shortText = v.pipe(v.string(), v.maxLength(256));
-const message = v.pipe(v.string(), v.maxLength(2000));
-const bytes = (length: number) =>
-  v.custom<Uint8Array>((value) => value instanceof Uint8Array && value.length === length, `expected ${length} bytes`);
+const shortText = text(256);
+const message = text(2000);
 const windowLog = v.pipe(number, v.minValue(MIN_WINDOW_LOG), v.maxValue(MAX_WINDOW_LOG));
 const code = v.picklist(ERROR_CODES);
 
@@ -27,6 +27,15 @@ export const Hello = v.object({
   log: v.pipe(number, v.minValue(1)),
   /** The program and its version, for messages. */
   software: shortText,
+  /** Of a recording that leaves out what a site holds: the site, and the index that said so. */
+  against: v.optional(
+    v.object({
+      index: bytes(DIGEST_SIZE),
+      site: v.optional(bytes(16)),
+      generation: v.optional(bytes(16)),
+      seeds: v.pipe(v.array(v.object({ name: shortText, size: number })), v.maxLength(MAX_SEEDS)),
+    }),
+  ),
 });
 
 export const Welcome = v.object({
@@ -35,7 +44,22 @@ export const Welcome = v.object({
   window: windowLog,
   log: v.pipe(number, v.minValue(1)),
   software: shortText,
+  /** What the destination holds from elsewhere. */
+  site: v.optional(
+    v.object({
+      id: bytes(16),
+      /** Changes when contents are removed. */
+      generation: bytes(16),
+      /** How many contents, about. */
+      contents: number,
+      /** Logs of earlier sessions, the latest first: PAST counts through them. */
+      logs: v.pipe(v.array(v.object({ session: bytes(16), length: number })), v.maxLength(MAX_PAST_LOGS)),
+    }),
+  ),
 });
+
+/** Asks for a summary with so many bits of fingerprint a content. */
+export const Summarize = v.object({ bits: v.picklist([8, 16]) });
 
 export const Open = v.object({
   stream: u32,
@@ -61,36 +85,17 @@ export const Landed = v.object({ stream: u32 });
 export const Abort = v.object({ code, message });
 export const Done = v.object({ streams: u32 });
 
-/** Bytes of a schema's message that are shown. */
-const MAX_REASON = 200;
-
-const packr = new Packr({ useRecords: false, variableMapSize: true });
-const unpackr = new Unpackr({ useRecords: false, mapsAsObjects: true });
+export type Against = NonNullable<v.InferOutput<typeof Hello>["against"]>;
+export type SiteInfo = NonNullable<v.InferOutput<typeof Welcome>["site"]>;
 
 /** Encodes a control frame's payload. */
-export function encodeControl<S extends v.GenericSchema>(_schema: S, value: v.InferInput<S>): Buffer {
-  return packr.pack(value);
+export function encodeControl<S extends v.GenericSchema>(schema: S, value: v.InferInput<S>): Buffer {
+  return encodeMap(schema, value);
 }
 
 /** Decodes and checks a control frame's payload. Throws a `ProtocolError` that names the field. */
 export function decodeControl<S extends v.GenericSchema>(schema: S, payload: Uint8Array): v.InferOutput<S> {
-  // A map, and none of the library's extensions of MessagePack, which can stand for objects as well.
-  const first = payload[0] ?? 0;
-  if (first >> 4 !== 8 && first !== 0xde && first !== 0xdf) {
-    throw new ProtocolError("A control frame is not a MessagePack map");
-  }
-  let value: unknown;
-  try {
-    value = unpackr.unpack(payload);
-  } catch (error) {
-    throw new ProtocolError("A control frame is not valid MessagePack", { cause: error });
-  }
-  const result = v.safeParse(schema, value);
-  if (result.success) return result.output;
-  const [issue] = result.issues;
-  // The message quotes what came.
-  const why = printable(Buffer.from(issue.message), MAX_REASON);
-  throw new ProtocolError(`A control frame has a bad ${v.getDotPath(issue) ?? "payload"}: ${why}`);
+  return decodeMap(schema, payload, "A control frame");
 }
 
 /** CREDIT: u32 stream, u64 cost that the stream's batches may have in all. */
@@ -122,4 +127,28 @@ export function decodeNumber(payload: Buffer): number {
 export function decodeContent(payload: Buffer): { number: number; page: Buffer } {
   if (payload.length !== 8 + PAGE_SIZE) throw new ProtocolError("A CONTENT frame has a wrong length");
   return { number: getU64(payload, 0), page: payload.subarray(8) };
+}
+
+const SUMMARY_HEAD = 8;
+
+/** SUMMARY: u32 length of the whole summary, u32 offset, and the bytes from there on; in parts. */
+export function encodeSummaryPiece(total: number, offset: number, bytes: Uint8Array): Buffer {
+  const head = Buffer.alloc(SUMMARY_HEAD);
+  head.writeUInt32LE(total, 0);
+  head.writeUInt32LE(offset, 4);
+  return Buffer.concat([head, bytes]);
+}
+
+/** Throws a `ProtocolError` for a piece that can't be one, or is not the one that is due. */
+export function decodeSummaryPiece(payload: Buffer, due: number): { total: number; bytes: Buffer } {
+  const total = payload.length > SUMMARY_HEAD ? payload.readUInt32LE(0) : 0;
+  const bytes = payload.subarray(SUMMARY_HEAD);
+  const wrong =
+    total === 0 ||
+    total > MAX_SUMMARY ||
+    bytes.length > SUMMARY_PIECE ||
+    payload.readUInt32LE(4) !== due ||
+    due + bytes.length > total;
+  if (wrong) throw new ProtocolError("A SUMMARY frame is none, or not the one that is due");
+  return { total, bytes };
 }

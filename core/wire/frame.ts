@@ -46,7 +46,8 @@ export function frameHeader(type: number, sequence: number, parts: readonly Uint
 }
 
 function limit(type: number): number {
-  return type === FRAME.BATCH || type === FRAME.CONTENT ? MAX_PAYLOAD : MAX_CONTROL;
+  const large = type === FRAME.BATCH || type === FRAME.CONTENT || type === FRAME.SUMMARY;
+  return large ? MAX_PAYLOAD : MAX_CONTROL;
 }
 
 /**

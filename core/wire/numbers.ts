@@ -13,7 +13,7 @@ export const PREFACE_BYTES = 16;
 export const FRAME_HEADER_BYTES = 20;
 /** No frame is longer; a batch at its limits is about half of it. */
 export const MAX_PAYLOAD = 8 << 20;
-/** No control frame (all but BATCH and CONTENT) is longer. */
+/** No control frame (all but BATCH, CONTENT and SUMMARY) is longer. */
 export const MAX_CONTROL = 64 << 10;
 
 export const FRAME = {
@@ -29,6 +29,8 @@ export const FRAME = {
   RESET: 7,
   /** A stream's file has taken its name. */
   LANDED: 8,
+  /** Asks for a summary of what the destination holds. */
+  SUMMARIZE: 9,
   BATCH: 16,
   CREDIT: 17,
   ACK: 18,
@@ -37,6 +39,8 @@ export const FRAME = {
   WANT: 21,
   CONTENT: 22,
   RESOLVED: 23,
+  /** A piece of the summary. */
+  SUMMARY: 24,
 } as const;
 
 export const OP = {
@@ -54,6 +58,8 @@ export const OP = {
   KNOWN: 6,
   /** A content of the log, XORed with a page of the column DELTAS. */
   DELTA: 7,
+  /** Contents that the destination holds, by their numbers in logs of earlier sessions. */
+  PAST: 8,
 } as const;
 
 export const COLUMN = {
@@ -89,3 +95,10 @@ export const MIN_WINDOW_LOG = 20;
 export const MAX_WINDOW_LOG = 27;
 /** Window of the columns DELTAS, LITERALS, OPS and ARGUMENTS. */
 export const SMALL_WINDOW_LOG = 20;
+
+/** Logs of earlier sessions that a destination may name, and contents in all of them. */
+export const MAX_PAST_LOGS = 64;
+export const MAX_PAST = 0xffff_ffff;
+/** A summary is not longer, and comes in pieces of this size. */
+export const MAX_SUMMARY = 32 << 20;
+export const SUMMARY_PIECE = 1 << 20;

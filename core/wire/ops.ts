@@ -17,6 +17,7 @@ export class OpWriter {
   /** Content number that a REF or SAME most likely names. */
   #nextRef = 0;
   #nextBase = 0;
+  #nextPast = 0;
 
   /** @param most operations that will be written at most between two calls of `reset` */
   constructor(most: number) {
@@ -40,6 +41,7 @@ export class OpWriter {
     this.#code = -1;
     this.#nextRef = first;
     this.#nextBase = first;
+    this.#nextPast = 0;
   }
 
   literal(length: number): void {
@@ -86,6 +88,19 @@ export class OpWriter {
     this.#argument = number;
   }
 
+  /** A content that takes the next number, by its number in the logs of earlier sessions. */
+  past(number: number): void {
+    if (this.#code === OP.PAST && number === this.#argument + 1) {
+      this.#run++;
+      this.#argument = number;
+      return;
+    }
+    this.#flushRun();
+    this.#code = OP.PAST;
+    this.#run = 1;
+    this.#argument = number;
+  }
+
   /** Writes what is held back; no operation may follow before `reset`. */
   finish(): void {
     this.#flushRun();
@@ -101,6 +116,9 @@ export class OpWriter {
       const start = code === OP.REF ? last - this.#run + 1 : last;
       this.#signed(start - this.#nextRef);
       this.#nextRef = last + 1;
+    } else if (code === OP.PAST) {
+      this.#signed(this.#argument - this.#run + 1 - this.#nextPast);
+      this.#nextPast = this.#argument + 1;
     }
   }
 
@@ -134,11 +152,12 @@ export class OpReader {
   #argsAt = 0;
   #nextRef: number;
   #nextBase: number;
+  #nextPast = 0;
   /** The operation's code, of `OP`. */
   code = 0;
   /** How many contents it stands for; 1 for LITERAL and ZERO. */
   run = 0;
-  /** Length of LITERAL and ZERO, first number of REF and SAME, base of DELTA. */
+  /** Length of LITERAL and ZERO, first number of REF, SAME and PAST, base of DELTA. */
   argument = 0;
 
   constructor(ops: Uint8Array, args: Uint8Array, first: number) {
@@ -177,6 +196,10 @@ export class OpReader {
         if (this.run !== 1) throw new ProtocolError("A batch repeats a DELTA");
         this.argument = this.#nextBase + this.#signed();
         this.#nextBase = this.argument + 1;
+        break;
+      case OP.PAST:
+        this.argument = this.#nextPast + this.#signed();
+        this.#nextPast = this.argument + this.run;
         break;
       case OP.NEW:
       case OP.STORED:

@@ -1,6 +1,7 @@
 /** Whole sessions in this process: sources, a destination in memory, and the two ends over a pair of connections. */
 import { createHash } from "node:crypto";
 import { tmpdir } from "node:os";
+import type { ContentBroker } from "../../core/engine/broker.ts";
 import { fixedCodec } from "../../core/engine/codec-policy.ts";
 import { sendAll } from "../../core/engine/migration.ts";
 import {
@@ -11,7 +12,9 @@ import {
   type SourceOptions,
   type SourceSession,
 } from "../../core/engine/session.ts";
+import type { SiteIndex } from "../../core/index/site-index.ts";
 import type { Piece, StreamInfo, StreamSink, StreamSource, StreamTarget } from "../../core/machines/machine.ts";
+import { nothingHere } from "../../core/site/nothing.ts";
 import type { Connection } from "../../core/transport/transport.ts";
 import { memoryPair } from "../../transports/memory.ts";
 
@@ -26,7 +29,18 @@ const common = {
 };
 
 export const sourceOptions: SourceOptions = { ...common, codec: fixedCodec("zstd") };
-export const destinationOptions: Omit<DestinationOptions, "target"> = { ...common, allOrNothing: false, brokers: [] };
+export const destinationOptions: Omit<DestinationOptions, "target"> = { ...common, allOrNothing: false, openSite: siteOf([]) };
+
+
+/** What an index says a destination holds, as a source is told. */
+export function known(index: SiteIndex): NonNullable<SourceOptions["site"]> {
+  return { index, past: undefined };
+}
+
+/** A destination that finds contents at these brokers, and keeps nothing. */
+export function siteOf(brokers: readonly ContentBroker[]): DestinationOptions["openSite"] {
+  return async () => ({ ...(await nothingHere(undefined)), brokers });
+}
 
 /** Rejects where `promise` has not settled in time: a test names what hangs instead of hanging itself. */
 export async function within<T>(promise: Promise<T>, what = "session", ms = 10_000): Promise<T> {

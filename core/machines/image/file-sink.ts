@@ -1,7 +1,7 @@
 import { openPlainDigest } from "../../content/plain-digest.ts";
 import { fileError, ShrinkerError } from "../../errors.ts";
+import type { AsideFile } from "../../files/aside.ts";
 import type { StreamInfo, StreamSink } from "../machine.ts";
-import type { AsideFile } from "./aside.ts";
 import { dataRuns } from "./data-runs.ts";
 import { countLength } from "./length.ts";
 

@@ -19,7 +19,8 @@ function unfit(path: string, why: string): ShrinkerError {
   return new ShrinkerError("input", `Cannot read "${path}": ${why}`);
 }
 
-function changed(path: string): ShrinkerError {
+/** What to throw where a file is not what it was when it was opened. */
+export function changed(path: string): ShrinkerError {
   return unfit(path, "it changed while it was read; stop what writes to it, or copy it first, and run this again");
 }
 
@@ -61,7 +62,7 @@ async function deviceSize(device: number): Promise<number | undefined> {
 }
 
 /** Whether a file is no longer what it was. A block device has no time of its own contents. */
-function differs(now: Stats, then: Stats): boolean {
+export function differs(now: Stats, then: Stats): boolean {
   if (now.ino !== then.ino || now.dev !== then.dev) return true;
   return then.isFile() && (now.size !== then.size || now.mtimeMs !== then.mtimeMs);
 }

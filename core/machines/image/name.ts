@@ -1,7 +1,6 @@
 import { ShrinkerError } from "../../errors.ts";
+import { PARTIAL_SUFFIX } from "../../files/aside.ts";
 
-/** What a file is called while it is written aside, after its name and a random part. */
-export const PARTIAL_SUFFIX = ".shrinker-partial";
 /** What spools are called. */
 const SPOOL_PREFIX = ".shrinker-";
 const MAX_BYTES = 255;

@@ -43,7 +43,7 @@ export async function* readPieces(
   async function step(): Promise<Step> {
     if (ended) return { digested: Promise.resolve(undefined) };
     signal.throwIfAborted();
-    const zeros = reader.hole();
+    const zeros = await reader.hole();
     if (zeros > 0) {
       digest?.zeros(zeros);
       return { digested: Promise.resolve({ zeros }) };

@@ -40,7 +40,7 @@ export async function openImage(spec: ImageSpec): Promise<StreamSource> {
     const name = checkStreamName(spec.name ?? "stdin");
     const { reader, peek } = streamReader(spec.stdin ?? process.stdin, "standard input");
     const format = spec.format ?? sniffFormat(await peek(HEAD));
-    return source({ name, format }, async () => reader, withDigest);
+    return readerSource({ name, format }, async () => reader, withDigest);
   }
   const name = checkStreamName(spec.name ?? basename(spec.path));
   const { handle, found } = await openFile(spec.path);
@@ -53,7 +53,7 @@ export async function openImage(spec: ImageSpec): Promise<StreamSource> {
       ...(size === undefined ? {} : { size }),
       ...(stats.isFile() ? { mode: stats.mode & 0o7777, mtime: stats.mtimeMs } : {}),
     };
-    return source(info, () => fileReader(spec.path, found), withDigest);
+    return readerSource(info, () => fileReader(spec.path, found), withDigest);
   } finally {
     await handle.close();
   }
@@ -69,7 +69,8 @@ async function readHead(handle: FileHandle, path: string): Promise<Uint8Array> {
   }
 }
 
-function source(info: StreamInfo, open: () => Promise<Reader>, withDigest: boolean): StreamSource {
+/** A source of what a reader reads. The reader is opened once the pieces are asked for, and then closed with them. */
+export function readerSource(info: StreamInfo, open: () => Promise<Reader>, withDigest: boolean): StreamSource {
   if (!withDigest) {
     return {
       info,

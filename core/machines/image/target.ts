@@ -1,8 +1,8 @@
 import { lstat, mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { fileError, ShrinkerError, systemCode } from "../../errors.ts";
+import { openAside } from "../../files/aside.ts";
 import type { StreamTarget } from "../machine.ts";
-import { openAside } from "./aside.ts";
 import { fileSink } from "./file-sink.ts";
 import { checkStreamName } from "./name.ts";
 

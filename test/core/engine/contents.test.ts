@@ -12,7 +12,7 @@ import { OpReader } from "../../../core/wire/ops.ts";
 import { memoryPair } from "../../../transports/memory.ts";
 import { type Fault, faulty } from "../../support/faults.ts";
 import { qemuStreamBytes } from "../../support/qemu-stream.ts";
-import { memoryTarget, migrate, record, replay, source } from "../../support/session.ts";
+import { known, memoryTarget, migrate, record, replay, siteOf, source } from "../../support/session.ts";
 import { noise, text } from "./contents.ts";
 import { splitFrames } from "./wire.ts";
 
@@ -209,8 +209,8 @@ describe("contents that the destination is said to hold", () => {
           const guest = qemuStreamBytes({ rounds: 2, dirtyShare: 0.5 });
           const sources = [source("disk", "raw", [disk, disk]), source("guest", "qemu", [guest])];
           const { sent, received, files } = await migrate(sources, {
-            sending: { site: index, codec: fixedCodec(codec as "zstd"), parallel: 2, logLimit },
-            receiving: { brokers },
+            sending: { site: known(index), codec: fixedCodec(codec as "zstd"), parallel: 2, logLimit },
+            receiving: { openSite: siteOf(brokers) },
           });
           expect(Buffer.compare(files.get("disk").bytes, Buffer.concat([disk, disk]))).toBe(0);
           expect(Buffer.compare(files.get("guest").bytes, guest)).toBe(0);
@@ -239,20 +239,20 @@ describe("contents that the destination is said to hold", () => {
     await index.insert(digests, pages.length);
     const { files } = await migrate([source("disk", "raw", [disk])], {
       pair,
-      sending: { site: index, codec: fixedCodec("none") },
-      receiving: { brokers: [broker(pages)] },
+      sending: { site: known(index), codec: fixedCodec("none") },
+      receiving: { openSite: siteOf([broker(pages)]) },
     });
     expect(Buffer.compare(files.get("disk").bytes, disk)).toBe(0);
     expect(bytes).toBeLessThan(pages.length * 40 + 2000);
   });
 
   test("that a recording names and nobody has are missed clearly", async () => {
-    const bundle = await record([source("disk", "raw", [disk])], { site: site(() => true) });
+    const bundle = await record([source("disk", "raw", [disk])], { site: known(site(() => true)) });
     const there = memoryTarget();
-    await replay(bundle, there, { brokers: [broker(pages)] });
+    await replay(bundle, there, { openSite: siteOf([broker(pages)]) });
     expect(Buffer.compare(there.get("disk").bytes, disk)).toBe(0);
     const files = memoryTarget();
-    const replaying = replay(bundle, files, { brokers: [broker(pages.slice(1))] });
+    const replaying = replay(bundle, files, { openSite: siteOf([broker(pages.slice(1))]) });
     await expect(replaying).rejects.toMatchObject({ code: "integrity" });
     await expect(replay(bundle, files)).rejects.toThrow(/said to be/);
     for (const { ends } of files.all) expect(ends).toEqual(["abort"]);
@@ -262,13 +262,13 @@ describe("contents that the destination is said to hold", () => {
     const many = function* () {
       for (let i = 0; i < 20_000; i += 100) yield Buffer.concat(Array.from({ length: 100 }, (_, k) => noise(i + k)));
     };
-    const bundle = await record([source("disk", "raw", many())], { site: site(() => true), codec: fixedCodec("none") });
+    const bundle = await record([source("disk", "raw", many())], { site: known(site(() => true)), codec: fixedCodec("none") });
     expect(bundle.length).toBeLessThan(20_000 * 40);
   });
 
   test("are not said to be there by a recording because it has itself brought them, once they are forgotten", async () => {
     const again = Buffer.concat(Array.from({ length: 2000 }, (_, i) => noise(i % 1000)));
-    const bundle = await record([source("disk", "raw", [again])], { site: memoryIndex(), logLimit: 100 });
+    const bundle = await record([source("disk", "raw", [again])], { site: known(memoryIndex()), logLimit: 100 });
     const files = memoryTarget();
     await replay(bundle, files);
     expect(Buffer.compare(files.get("disk").bytes, again)).toBe(0);

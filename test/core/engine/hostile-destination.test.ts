@@ -16,7 +16,7 @@ import {
 } from "../../../core/wire/control.ts";
 import { BATCH_COST, FRAME, SEGMENT_COST } from "../../../core/wire/numbers.ts";
 import { memoryPair } from "../../../transports/memory.ts";
-import { type Sending, send, source, within } from "../../support/session.ts";
+import { known, type Sending, send, source, within } from "../../support/session.ts";
 import { noise } from "./contents.ts";
 import { HandPeer } from "./wire.ts";
 
@@ -143,7 +143,7 @@ describe("a source refuses", () => {
     const { peer, refused } = await meet(waiting());
     await peer.send(FRAME.WANT, encodeNumber(0));
     await refused(/asks for content 0/);
-    const named = await meet(pages(2), { site: everything });
+    const named = await meet(pages(2), { site: known(everything) });
     await named.peer.send(FRAME.CREDIT, credit(8 << 20));
     await within(named.peer.expect(FRAME.BATCH));
     await named.peer.send(FRAME.WANT, encodeNumber(1));
@@ -154,7 +154,7 @@ describe("a source refuses", () => {
   });
 
   test("to give out contents that the destination has said to hold", async () => {
-    const { peer, refused } = await meet(pages(3), { site: everything });
+    const { peer, refused } = await meet(pages(3), { site: known(everything) });
     await peer.send(FRAME.CREDIT, credit(8 << 20));
     await within(peer.expect(FRAME.BATCH));
     await peer.send(FRAME.RESOLVED, encodeNumber(2));

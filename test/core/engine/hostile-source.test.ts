@@ -16,7 +16,7 @@ import {
 import { COLUMN, FRAME, OP } from "../../../core/wire/numbers.ts";
 import { OpWriter } from "../../../core/wire/ops.ts";
 import { memoryPair } from "../../../transports/memory.ts";
-import { destinationOptions, memoryTarget, type Receiving, within } from "../../support/session.ts";
+import { destinationOptions, memoryTarget, type Receiving, siteOf, within } from "../../support/session.ts";
 import { noise, text } from "./contents.ts";
 import { type HandMade, HandPeer, handMade } from "./wire.ts";
 
@@ -381,11 +381,11 @@ describe("contents that were sent by digest", () => {
         }
       },
     });
-    const both = await wanting({ brokers: [broker([text(1), undefined]), broker([A, B])] });
+    const both = await wanting({ openSite: siteOf([broker([text(1), undefined]), broker([A, B])]) });
     expect(decodeNumber((await within(both.peer.expect(FRAME.RESOLVED))).payload)).toBe(2);
     expect(both.peer.got.some(({ type }) => type === FRAME.WANT)).toBe(false);
     await both.peer.connection.destroy();
-    const one = await wanting({ brokers: [broker([A, A])] });
+    const one = await wanting({ openSite: siteOf([broker([A, A])]) });
     expect(decodeNumber((await within(one.peer.expect(FRAME.WANT))).payload)).toBe(1);
     await one.peer.connection.destroy();
   });

@@ -1,10 +1,11 @@
 import { describe, expect, test } from "bun:test";
 import { segmentFormats, sniffFormat } from "../../../core/segment/registry.ts";
+import { coreHeaders } from "../../support/elf-core.ts";
 import { createQemuWriter } from "../../support/qemu-writer.ts";
 
 describe("formats", () => {
   test("each is found under its own name and makes segmenters that share nothing", () => {
-    expect([...segmentFormats.keys()].sort()).toEqual(["bytes", "qemu", "raw"]);
+    expect([...segmentFormats.keys()].sort()).toEqual(["bytes", "elf", "qemu", "raw"]);
     for (const [name, format] of segmentFormats) {
       expect(format.name).toBe(name);
       expect(format.create()).not.toBe(format.create());
@@ -16,7 +17,9 @@ describe("formats", () => {
     expect(sniffFormat(stream)).toBe("qemu");
     expect(sniffFormat(stream.subarray(0, 8))).toBe("qemu");
     expect(sniffFormat(Uint8Array.from(stream))).toBe("qemu");
+    expect(sniffFormat(coreHeaders([]))).toBe("elf");
     expect(sniffFormat(stream.subarray(0, 7))).toBe("raw");
+    expect(sniffFormat(coreHeaders([]).subarray(0, 8))).toBe("raw");
     expect(sniffFormat(Buffer.from("QEVM\0\0\0\x02"))).toBe("raw");
     expect(sniffFormat(Buffer.alloc(0))).toBe("raw");
     expect(sniffFormat(Buffer.from("QFI\xfb\0\0\0\x03", "latin1"))).toBe("raw");

@@ -13,7 +13,7 @@ import type { FileHandle } from "node:fs/promises";
 import { join } from "node:path";
 import fc from "fast-check";
 import { ShrinkerError } from "../../../../core/errors.ts";
-import { openAside } from "../../../../core/machines/image/aside.ts";
+import { openAside } from "../../../../core/files/aside.ts";
 import { fileSink } from "../../../../core/machines/image/file-sink.ts";
 import { openImage } from "../../../../core/machines/image/source.ts";
 import { type DirectoryOptions, directoryTarget } from "../../../../core/machines/image/target.ts";

@@ -1,8 +1,10 @@
 import { randomBytes } from "node:crypto";
 import { constants, type FileHandle, link, open, rename, unlink } from "node:fs/promises";
 import { join } from "node:path";
-import { fileError, systemCode } from "../../errors.ts";
-import { PARTIAL_SUFFIX } from "./name.ts";
+import { fileError, systemCode } from "../errors.ts";
+
+/** What a file is called while it is written aside, after its name and a random part. */
+export const PARTIAL_SUFFIX = ".shrinker-partial";
 
 /** A file that has no name yet that anybody would look for. */
 export interface AsideFile {

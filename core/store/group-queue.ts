@@ -1,0 +1,72 @@
+import { DIGEST_SIZE, PAGE_SIZE } from "../content/page.ts";
+import { encodeGroup, GROUP_CONTENTS } from "./group.ts";
+import type { PackWriter } from "./pack-writer.ts";
+import type { RecentContents, RecentGroup } from "./recent.ts";
+
+/** Groups between being filled and being written. */
+const MOST = 4;
+/** What arrives is to be written fast; a repack compresses harder. */
+const ARRIVAL_LEVEL = 1;
+
+/** Gathers contents into groups, compresses several at once, and writes them in their order. */
+export class GroupQueue {
+  readonly #recent: RecentContents;
+  readonly #writer: PackWriter;
+  readonly #waiting: Promise<void>[] = [];
+  #group: RecentGroup | undefined;
+  #digests = Buffer.alloc(0);
+  #pages = Buffer.alloc(0);
+  #count = 0;
+  #written: Promise<void> = Promise.resolve();
+  #error: Error | undefined;
+
+  constructor(recent: RecentContents, writer: PackWriter) {
+    this.#recent = recent;
+    this.#writer = writer;
+  }
+
+  /** Copies a content, which `recent` must not have yet, and gives it its number. */
+  add(digests: Uint8Array, words: Int32Array, index: number, pages: Uint8Array, page: number): void {
+    if (this.#error) throw this.#error;
+    if (!this.#group) {
+      this.#group = this.#recent.begin();
+      this.#digests = Buffer.allocUnsafeSlow(GROUP_CONTENTS * DIGEST_SIZE);
+      this.#pages = Buffer.allocUnsafeSlow(GROUP_CONTENTS * PAGE_SIZE);
+      this.#count = 0;
+    }
+    this.#recent.add(words, (index * DIGEST_SIZE) / 4);
+    const at = this.#count++;
+    this.#digests.set(digests.subarray(index * DIGEST_SIZE, (index + 1) * DIGEST_SIZE), at * DIGEST_SIZE);
+    this.#pages.set(pages.subarray(page * PAGE_SIZE, (page + 1) * PAGE_SIZE), at * PAGE_SIZE);
+    if (this.#count === GROUP_CONTENTS) this.close();
+  }
+
+  /** Ends the group that is being filled, and sends it on its way. */
+  close(): void {
+    const group = this.#group;
+    if (!group) return;
+    this.#group = undefined;
+    const digests = this.#digests.subarray(0, this.#count * DIGEST_SIZE);
+    const encoded = encodeGroup(digests, this.#pages.subarray(0, this.#count * PAGE_SIZE), ARRIVAL_LEVEL);
+    const written = Promise.all([encoded, this.#written]).then(async ([parts]) => {
+      if (this.#error) throw this.#error;
+      group.place = await this.#writer.append(parts);
+      group.end = this.#writer.position.offset;
+    });
+    written.catch((error) => {
+      this.#error ??= error;
+    });
+    this.#written = written;
+    this.#waiting.push(written);
+  }
+
+  /** Resolves when there is room for another group. */
+  async room(): Promise<void> {
+    while (this.#waiting.length >= MOST) await this.#waiting.shift();
+  }
+
+  /** Resolves when all groups that were closed are written. */
+  settled(): Promise<void> {
+    return this.#written;
+  }
+}

@@ -1,0 +1,100 @@
+import { constants, type FileHandle, open } from "node:fs/promises";
+import { DIGEST_SIZE } from "../content/page.ts";
+import { fileError, IntegrityError } from "../errors.ts";
+import {
+  decodeGroup,
+  decodeGroupHeader,
+  GROUP_CONTENTS,
+  GROUP_HEADER,
+  groupLength,
+  isGroupBody,
+  isGroupHead,
+} from "./group.ts";
+import { packPath, readAt } from "./pack.ts";
+import type { Place } from "./pack-writer.ts";
+
+/** Decoded groups that are kept, as neighbours are mostly wanted next: 64 MiB. */
+const CACHE_BYTES = 64 << 20;
+/** Enough for most groups, in one read. */
+const FIRST_READ = GROUP_HEADER + GROUP_CONTENTS * DIGEST_SIZE + (512 << 10);
+
+/** A group's contents and their digests. */
+export interface Group {
+  readonly digests: Buffer;
+  readonly pages: Uint8Array;
+}
+
+interface Cached {
+  readonly group: Promise<Group>;
+  /** 0 until it is read. */
+  bytes: number;
+}
+
+/** Reads groups by their places. What is wanted twice at once is read once; the last ones are kept. */
+export class GroupReader {
+  readonly #folder: string;
+  /** The least recently used comes first. */
+  readonly #cache = new Map<string, Cached>();
+  #cached = 0;
+
+  constructor(folder: string) {
+    this.#folder = folder;
+  }
+
+  /** Rejects with an `IntegrityError` where the group is damaged, `input` where it can't be read. */
+  read(place: Place): Promise<Group> {
+    const key = `${place.pack}:${place.offset}`;
+    const hit = this.#cache.get(key);
+    if (hit) {
+      this.#cache.delete(key);
+      this.#cache.set(key, hit);
+      return hit.group;
+    }
+    const entry: Cached = { group: load(packPath(this.#folder, place.pack), place.offset), bytes: 0 };
+    this.#cache.set(key, entry);
+    entry.group.then(
+      ({ pages }) => this.#keep(entry, pages.length),
+      () => this.#cache.delete(key),
+    );
+    return entry.group;
+  }
+
+  #keep(entry: Cached, bytes: number): void {
+    entry.bytes = bytes;
+    this.#cached += bytes;
+    for (const [key, old] of this.#cache) {
+      if (this.#cached <= CACHE_BYTES) return;
+      if (old.bytes === 0 || old === entry) continue;
+      this.#cache.delete(key);
+      this.#cached -= old.bytes;
+    }
+  }
+}
+
+async function load(path: string, offset: number): Promise<Group> {
+  let handle: FileHandle;
+  try {
+    handle = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW);
+  } catch (error) {
+    throw fileError("Cannot read", path, error);
+  }
+  try {
+    let bytes = await readAt(handle, path, offset, FIRST_READ);
+    const header = decodeGroupHeader(bytes, 0);
+    if (!header) throw damaged(path, offset);
+    const length = groupLength(header);
+    if (length > bytes.length) {
+      bytes = Buffer.concat([bytes, await readAt(handle, path, offset + bytes.length, length - bytes.length)]);
+    }
+    const digests = Buffer.from(bytes.subarray(GROUP_HEADER, GROUP_HEADER + header.count * DIGEST_SIZE));
+    const stored = bytes.subarray(GROUP_HEADER + digests.length, length);
+    if (!isGroupHead(bytes, 0, header) || !isGroupBody(header, stored)) throw damaged(path, offset);
+    return { digests, pages: await decodeGroup(header, stored) };
+  } finally {
+    await handle.close();
+  }
+}
+
+function damaged(path: string, offset: number): IntegrityError {
+  return new IntegrityError(`"${path}" is damaged at byte ${offset}: shrinker verify tells which snapshots that harms`);
+}

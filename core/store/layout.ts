@@ -1,0 +1,149 @@
+import { createHash, randomBytes } from "node:crypto";
+import { constants } from "node:fs";
+import { mkdir, open, readdir, readFile, rename, unlink, writeFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import * as v from "valibot";
+import { fileError, IntegrityError, ShrinkerError, systemCode } from "../errors.ts";
+
+/** Marks a folder as a store, and says of which version. */
+const MARK = "shrinker-store";
+const VERSION = 1;
+/** Longer domains get a digest for a folder's name. */
+const MAX_FOLDER = 100;
+const MAX_IDENTITY = 4096;
+
+/** One domain's part of a store: contents of different domains never meet. */
+export interface Layout {
+  readonly domain: string;
+  /** `DIR/domains/NAME`, and what is in it. */
+  readonly folder: string;
+  readonly packs: string;
+  readonly index: string;
+  readonly snapshots: string;
+  readonly logs: string;
+  readonly holds: string;
+}
+
+/** Who a site is, and which of its states: contents are only ever added in a generation. */
+export interface Identity {
+  /** 16 bytes. */
+  readonly site: Buffer;
+  /** 16 bytes. */
+  readonly generation: Buffer;
+}
+
+const hex16 = v.pipe(v.string(), v.regex(/^[0-9a-f]{32}$/));
+const IdentityFile = v.object({ domain: v.string(), site: hex16, generation: hex16 });
+
+/** Finds a store's part of a domain. Where it is to be written, what is missing is made. Rejects with `input` for what is no store. */
+export async function openLayout(dir: string, domain: string, create: boolean): Promise<Layout> {
+  await checkMark(dir, create);
+  const folder = join(dir, "domains", folderName(domain));
+  const parts = Object.fromEntries(
+    ["packs", "index", "snapshots", "logs", "holds"].map((name) => [name, join(folder, name)]),
+  );
+  const layout = { domain, folder, ...parts } as unknown as Layout;
+  if (create) {
+    for (const part of Object.values(parts)) await makeFolder(part);
+    if (!(await readFile(join(folder, "site")).catch(() => undefined)))
+      await writeIdentity(layout, { site: randomBytes(16), generation: randomBytes(16) });
+  }
+  return layout;
+}
+
+/** Rejects with `input` where the store holds nothing of the domain. */
+export async function readIdentity(layout: Layout): Promise<Identity> {
+  const path = join(layout.folder, "site");
+  const text = await readFile(path, "utf8").catch((error) => {
+    if (systemCode(error) !== "ENOENT") throw fileError("Cannot read", path, error);
+    const there = dirname(dirname(layout.folder));
+    throw new ShrinkerError("input", `The store "${there}" holds nothing of the domain "${layout.domain}"`);
+  });
+  try {
+    if (text.length > MAX_IDENTITY) throw new RangeError("it is too long");
+    const { domain, site, generation } = v.parse(IdentityFile, JSON.parse(text));
+    if (domain !== layout.domain) throw new RangeError("it is of another domain");
+    return { site: Buffer.from(site, "hex"), generation: Buffer.from(generation, "hex") };
+  } catch (cause) {
+    const message = `"${path}" is damaged: remove it, and it is made anew (what other sites know of this one is forgotten)`;
+    throw new IntegrityError(message, { cause });
+  }
+}
+
+export async function writeIdentity(layout: Layout, { site, generation }: Identity): Promise<void> {
+  const { domain } = layout;
+  const text = JSON.stringify({ domain, site: site.toString("hex"), generation: generation.toString("hex") });
+  await writeWhole(join(layout.folder, "site"), [Buffer.from(`${text}\n`)]);
+}
+
+/** Writes a file aside, makes it last, and only then gives it its name, replacing what had it. */
+export async function writeWhole(path: string, parts: readonly Uint8Array[]): Promise<void> {
+  const aside = `${path}.${randomBytes(6).toString("hex")}.new`;
+  try {
+    const { O_WRONLY, O_CREAT, O_EXCL } = constants;
+    await using handle = await open(aside, O_WRONLY | O_CREAT | O_EXCL, 0o600);
+    for (const part of parts) await writeFile(handle, part);
+    await handle.sync();
+    await rename(aside, path);
+    await syncFolder(dirname(path));
+  } catch (error) {
+    await unlink(aside).catch(() => {});
+    throw fileError("Cannot write", path, error);
+  }
+}
+
+/** Makes new names last. Some file systems refuse to sync a folder; then there is nothing to be done. */
+export async function syncFolder(path: string): Promise<void> {
+  const handle = await open(path, constants.O_RDONLY).catch(() => undefined);
+  await handle?.sync().catch(() => {});
+  await handle?.close().catch(() => {});
+}
+
+/** The domains that a store has a part of. */
+export async function listDomains(dir: string): Promise<string[]> {
+  await checkMark(dir, false);
+  const domains: string[] = [];
+  for (const name of await readdir(join(dir, "domains")).catch(() => [])) {
+    const text = await readFile(join(dir, "domains", name, "site"), "utf8").catch(() => "");
+    const found = v.safeParse(v.pipe(v.string(), v.parseJson(), IdentityFile), text);
+    if (found.success) domains.push(found.output.domain);
+  }
+  return domains.sort();
+}
+
+async function checkMark(dir: string, create: boolean): Promise<void> {
+  const mark = join(dir, MARK);
+  const text = await readFile(mark, "utf8").catch((error) => {
+    if (systemCode(error) === "ENOENT") return undefined;
+    throw fileError("Cannot read the store", dir, error);
+  });
+  if (text === undefined) {
+    if (!create) throw new ShrinkerError("input", `"${dir}" is no store: name one that snapshot or receive has made`);
+    await makeFolder(dir);
+    const others = (await readdir(dir)).filter((name) => name !== "lost+found");
+    if (others.length > 0) {
+      throw new ShrinkerError("input", `"${dir}" is no store, and not empty: name a store, or an empty or new folder`);
+    }
+    await writeWhole(mark, [Buffer.from(`version ${VERSION}\n`)]);
+    return;
+  }
+  const version = /^version (\d{1,9})\n$/.exec(text)?.[1];
+  if (version === undefined) throw new IntegrityError(`"${mark}" is damaged: it should say "version ${VERSION}"`);
+  if (Number(version) !== VERSION) {
+    const message = `The store "${dir}" has version ${version}, this program writes ${VERSION}: use the release that made it`;
+    throw new ShrinkerError("refused", message);
+  }
+}
+
+async function makeFolder(path: string): Promise<void> {
+  await mkdir(path, { recursive: true, mode: 0o700 }).catch((error) => {
+    const why = systemCode(error) === "EEXIST" ? { code: "ENOTDIR" } : error;
+    throw fileError("Cannot make the folder", path, why);
+  });
+}
+
+/** A plain name for a folder: what is no letter or digit is percent-encoded. */
+export function folderName(domain: string): string {
+  const plain = encodeURIComponent(domain).replace(/[^A-Za-z0-9%_-]/g, (c) => `%${c.charCodeAt(0).toString(16)}`);
+  return plain.length <= MAX_FOLDER ? plain : createHash("sha256").update(domain).digest("hex");
+}

@@ -1,0 +1,107 @@
+import { constants, type FileHandle, open } from "node:fs/promises";
+import { fileError, ShrinkerError } from "../errors.ts";
+import { syncFolder } from "./layout.ts";
+import { MAX_PACKS, PACK_BYTES, packHeader, packPath } from "./pack.ts";
+
+/** Where a group lies. */
+export interface Place {
+  readonly pack: number;
+  readonly offset: number;
+}
+
+/** Appends groups to packs, one after the other; calls don't overlap. What was written is lasting after `sync`. */
+export class PackWriter {
+  readonly #folder: string;
+  #number: number;
+  #handle: FileHandle | undefined;
+  #end: number;
+  #unsynced = false;
+  #made = false;
+
+  /**
+   * @param number the pack that is appended to, or made
+   * @param end bytes of it that are right; what lies behind them is cut off. 0 makes it
+   */
+  constructor(folder: string, number: number, end: number) {
+    this.#folder = folder;
+    this.#number = number;
+    this.#end = end;
+  }
+
+  /** Of the pack that takes the next group: its number, and how much it has. */
+  get position(): Place {
+    return { pack: this.#number, offset: this.#end };
+  }
+
+  /** Appends a group, in parts. Rejects with `space` or `input`; the pack then ends before it. */
+  async append(parts: readonly Uint8Array[]): Promise<Place> {
+    if (this.#end >= PACK_BYTES) await this.#next();
+    const handle = await this.#open();
+    const place = { pack: this.#number, offset: this.#end };
+    let at = place.offset;
+    try {
+      for (const part of parts) at += await writeAt(handle, part, at);
+    } catch (error) {
+      throw fileError("Cannot write", packPath(this.#folder, this.#number), error);
+    }
+    this.#end = at;
+    this.#unsynced = true;
+    return place;
+  }
+
+  /** Makes what was written last. */
+  async sync(): Promise<void> {
+    if (!this.#unsynced) return;
+    try {
+      await this.#handle!.datasync();
+    } catch (error) {
+      throw fileError("Cannot write", packPath(this.#folder, this.#number), error);
+    }
+    if (this.#made) await syncFolder(this.#folder);
+    this.#made = false;
+    this.#unsynced = false;
+  }
+
+  async close(): Promise<void> {
+    await this.#handle?.close().catch(() => {});
+    this.#handle = undefined;
+  }
+
+  async #next(): Promise<void> {
+    await this.sync();
+    await this.close();
+    this.#number++;
+    this.#end = 0;
+  }
+
+  async #open(): Promise<FileHandle> {
+    if (this.#handle) return this.#handle;
+    if (this.#number > MAX_PACKS) {
+      const message = `The store has ${MAX_PACKS} packs, its limit: shrinker prune --repack makes fewer of them`;
+      throw new ShrinkerError("space", message);
+    }
+    const path = packPath(this.#folder, this.#number);
+    const { O_RDWR, O_CREAT, O_EXCL, O_NOFOLLOW } = constants;
+    try {
+      const handle = await open(path, this.#end === 0 ? O_RDWR | O_CREAT | O_EXCL : O_RDWR | O_NOFOLLOW, 0o600);
+      this.#handle = handle;
+      if (this.#end > 0) await handle.truncate(this.#end);
+      else {
+        this.#end = await writeAt(handle, packHeader(), 0);
+        this.#made = true;
+      }
+      return handle;
+    } catch (error) {
+      throw fileError("Cannot write", path, error);
+    }
+  }
+}
+
+async function writeAt(handle: FileHandle, bytes: Uint8Array, position: number): Promise<number> {
+  let done = 0;
+  while (done < bytes.length) {
+    const { bytesWritten } = await handle.write(bytes, done, bytes.length - done, position + done);
+    done += bytesWritten;
+  }
+  return done;
+}

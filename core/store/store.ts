@@ -1,0 +1,207 @@
+import { join } from "node:path";
+import { DIGEST_SIZE, PAGE_SIZE } from "../content/page.ts";
+import { ShrinkerError } from "../errors.ts";
+import type { PrefixTable } from "../index/prefix-table.ts";
+import { DigestIndex } from "./digest-index.ts";
+import { GroupQueue } from "./group-queue.ts";
+import { GroupReader } from "./group-reader.ts";
+import { type Identity, type Layout, openLayout, readIdentity } from "./layout.ts";
+import { type Lock, takeLock } from "./lock.ts";
+import { PackWriter, type Place } from "./pack-writer.ts";
+import { RecentContents } from "./recent.ts";
+import { recover } from "./recover.ts";
+
+/** Contents after which what was written is made to last and indexed, in the middle of a session: 256 MiB. */
+const FLUSH_CONTENTS = (256 << 20) / PAGE_SIZE;
+
+export interface StoreOptions {
+  readonly domain: string;
+  /** For one who adds to it: makes what is missing, and locks others out. */
+  readonly write?: boolean;
+  /** Told what was found to be damaged and is made again, or done without. */
+  readonly warn?: (message: string) => void;
+}
+
+/**
+ * A site's content-addressed store, of one domain: contents by their digests, in packs of compressed groups, and an index of
+ * them in RAM (28 bytes a digest). One process writes at a time, any number read.
+ * (A write-once store with an index that can be made again: Quinlan and Dorward, Venti, FAST 2002.)
+ */
+export class Store {
+  readonly name: string;
+  readonly layout: Layout;
+  readonly index: DigestIndex;
+  readonly #reader: GroupReader;
+  readonly #locks: readonly Lock[];
+  readonly #recent = new RecentContents();
+  readonly #writer: PackWriter | undefined;
+  readonly #queue: GroupQueue | undefined;
+  #identity: Identity;
+  #flushing: Promise<void> = Promise.resolve();
+
+  private constructor(
+    dir: string,
+    layout: Layout,
+    identity: Identity,
+    index: DigestIndex,
+    locks: readonly Lock[],
+    end: { number: number; end: number } | undefined,
+  ) {
+    this.name = `the store "${dir}"`;
+    this.layout = layout;
+    this.index = index;
+    this.#identity = identity;
+    this.#locks = locks;
+    this.#reader = new GroupReader(layout.packs);
+    if (!end) return;
+    this.#writer = new PackWriter(layout.packs, end.number, end.end);
+    this.#queue = new GroupQueue(this.#recent, this.#writer);
+  }
+
+  /**
+   * Opens a store. Rejects with `refused` where another process writes to it, or its version is another; `input` where it
+   * is none.
+   */
+  static async open(dir: string, { domain, write = false, warn = () => {} }: StoreOptions): Promise<Store> {
+    const layout = await openLayout(dir, domain, write);
+    const locks: Lock[] = [];
+    try {
+      const identity = await readIdentity(layout);
+      if (write) {
+        const taken = `Another shrinker writes to the store "${dir}": wait until it is done`;
+        locks.push(await takeLock(join(layout.folder, "writer"), true, taken));
+      }
+      const removing = `Another shrinker removes contents from the store "${dir}": wait until it is done`;
+      locks.push(await takeLock(join(layout.folder, "readers"), false, removing));
+      const lost = (error: Error) => warn(error.message);
+      const index = await DigestIndex.open(layout.index, lost);
+      const { run, last } = await recover(layout.packs, index.covered(), lost);
+      if (run && write) await index.add(run.table, run.covered, true);
+      else if (run) index.addInMemory(run.table);
+      // A pack of which not even the beginning is right stays as it is.
+      const end = !last ? { number: 1, end: 0 } : last.end === 0 ? { number: last.number + 1, end: 0 } : last;
+      return new Store(dir, layout, identity, index, locks, write ? end : undefined);
+    } catch (error) {
+      for (const lock of locks) await lock.release();
+      throw error;
+    }
+  }
+
+  get identity(): Identity {
+    return this.#identity;
+  }
+
+  /** Contents, about: those that lie in several places count several times. */
+  get count(): number {
+    return this.index.count + this.#recent.count;
+  }
+
+  /** All digests that are held, as tables. */
+  tables(): PrefixTable[] {
+    return [...this.index.runs.map(({ table }) => table), ...(this.#recent.count > 0 ? [this.#recent.table()] : [])];
+  }
+
+  /** Whether the digest at `digests[index * 32]` is held; `digests` is aligned to 4 bytes. */
+  has(digests: Uint8Array, index: number): boolean {
+    return (
+      this.#recent.find(wordsOf(digests), (index * DIGEST_SIZE) / 4) >= 0 ||
+      this.index.find(digests, index * DIGEST_SIZE)
+    );
+  }
+
+  /**
+   * Takes in those contents that it lacks. They last after `flush`.
+   * @param digests 32 bytes each, aligned to 4 bytes; they must be right
+   * @param pages 4096 bytes each, in the same order; copied
+   */
+  async put(digests: Uint8Array, pages: Uint8Array, count: number): Promise<void> {
+    const queue = this.#queue;
+    if (!queue) throw new ShrinkerError("bug", `${this.name} was opened to be read`);
+    const words = wordsOf(digests);
+    for (let i = 0; i < count; i++) if (!this.has(digests, i)) queue.add(digests, words, i, pages, i);
+    await queue.room();
+    if (this.#recent.pending >= FLUSH_CONTENTS) await this.flush();
+  }
+
+  /** Makes what was put last: the packs first, then the index. */
+  flush(): Promise<void> {
+    this.#flushing = this.#flushing.then(() => this.#flush());
+    return this.#flushing;
+  }
+
+  /**
+   * Looks for the digests whose `found[i]` is 0; where it has one, writes its page and sets `found[i]`. A content whose
+   * group is damaged is not found.
+   */
+  async fetch(digests: Uint8Array, count: number, found: Uint8Array, pages: Uint8Array): Promise<void> {
+    const wanted = new Map<string, { place: Place; slots: number[] }>();
+    for (let i = 0; i < count; i++) {
+      if (found[i] !== 0) continue;
+      const at = await this.#locate(digests, i);
+      if (!at) continue;
+      const key = `${at.place.pack}:${at.place.offset}`;
+      const group = wanted.get(key);
+      if (group) group.slots.push(i, at.slot);
+      else wanted.set(key, { place: at.place, slots: [i, at.slot] });
+    }
+    const reads = [...wanted.values()].map(async ({ place, slots }) => {
+      const group = await this.#reader.read(place).catch(() => undefined);
+      if (!group) return;
+      for (let k = 0; k < slots.length; k += 2) {
+        const i = slots[k]!;
+        const slot = slots[k + 1]!;
+        const same =
+          group.digests.compare(
+            digests,
+            i * DIGEST_SIZE,
+            (i + 1) * DIGEST_SIZE,
+            slot * DIGEST_SIZE,
+            (slot + 1) * DIGEST_SIZE,
+          ) === 0;
+        if (!same) continue;
+        pages.set(group.pages.subarray(slot * PAGE_SIZE, (slot + 1) * PAGE_SIZE), i * PAGE_SIZE);
+        found[i] = 1;
+      }
+    });
+    await Promise.all(reads);
+  }
+
+  /** Ends it. What was not flushed may be lost. */
+  async close(): Promise<void> {
+    await this.#flushing.catch(() => {});
+    await this.#queue?.settled().catch(() => {});
+    if (this.#writer) await this.index.merge().catch(() => {});
+    await this.#writer?.close();
+    for (const lock of this.#locks) await lock.release();
+  }
+
+  async #flush(): Promise<void> {
+    const queue = this.#queue;
+    if (!queue) return;
+    queue.close();
+    const to = this.#recent.count;
+    await queue.settled();
+    await this.#writer!.sync();
+    const run = this.#recent.take(to);
+    if (!run) return;
+    await this.index.add(run.table, run.covered, false);
+  }
+
+  async #locate(digests: Uint8Array, i: number): Promise<{ place: Place; slot: number } | undefined> {
+    const number = this.#recent.find(wordsOf(digests), (i * DIGEST_SIZE) / 4);
+    if (number >= 0) {
+      if (!this.#recent.place(number)) {
+        this.#queue!.close();
+        await this.#queue!.settled();
+      }
+      return this.#recent.place(number);
+    }
+    if (!this.index.find(digests, i * DIGEST_SIZE)) return undefined;
+    const { pack, offset, slot } = this.index;
+    return { place: { pack, offset }, slot };
+  }
+}
+
+function wordsOf(digests: Uint8Array): Int32Array {
+  return new Int32Array(digests.buffer, digests.byteOffset, digests.byteLength >> 2);
+}
