@@ -9,6 +9,7 @@ const DOMAIN: OptionSpec = {
   value: "NAME",
   text: 'Whose contents may meet; alike at both ends (default: "default")',
 };
+const STORE: OptionSpec = { name: "store", value: "DIR", text: "The store: a folder; made by what first writes to it" };
 const STATE: readonly OptionSpec[] = [
   { name: "state", value: "DIR", text: "Folder for what is remembered (default: ~/.local/state/shrinker)" },
   { name: "no-state", text: "Remember nothing" },
@@ -82,6 +83,49 @@ export const commands: readonly CommandSpec[] = [
     ],
     dataOnStdout: (options) => options.given("stdio") || options.text("output") === "-",
     load: async () => (await import("./receive.ts")).receive,
+  },
+  {
+    name: "snapshot",
+    args: "<MACHINE...>",
+    text: "Keep machines in a store, under a name; each distinct content once",
+    options: [
+      STORE,
+      { name: "name", value: "NAME", text: "What the snapshot is called" },
+      {
+        name: "format",
+        value: "FORMAT",
+        text: "raw, qemu, elf or bytes, for all machines (default: by their first bytes)",
+      },
+      { name: "force", text: "Replace a snapshot of the same name" },
+      DOMAIN,
+      { name: "no-progress", text: "Show no progress" },
+      ...COMMON,
+    ],
+    examples: ["shrinker snapshot web.qevm disk=nbd:web.qcow2 --store /srv/store --name monday"],
+    load: async () => (await import("./snapshot.ts")).snapshot,
+  },
+  {
+    name: "restore",
+    args: "<NAME>",
+    text: "Write the machines of a snapshot to a folder",
+    options: [
+      STORE,
+      { name: "output", value: "DIR", text: "Where they are put" },
+      { name: "force", text: "Replace files that exist" },
+      { name: "all-or-nothing", text: "Keep the machines only if all of them are right" },
+      { name: "dry-run", text: "Verify the snapshot completely, and write nothing" },
+      { name: "no-sha256", text: "Leave out the SHA-256 of whole files: the bytes are proved without it" },
+      {
+        name: "spool",
+        value: "DIR",
+        text: "Folder on a disk for contents that come again (default: the output folder)",
+      },
+      DOMAIN,
+      { name: "no-progress", text: "Show no progress" },
+      ...COMMON,
+    ],
+    examples: ["shrinker restore monday --store /srv/store --output /srv/vm"],
+    load: async () => (await import("./restore.ts")).restore,
   },
   {
     name: "inspect",

@@ -64,7 +64,7 @@ export const migrate: Action = async (invocation) => {
     bandwidth,
     dryRun,
     wireName: dryRun ? "would be sent" : recorded ? "in the bundle" : "on the wire",
-    more: { compress },
+    more: () => ({ compress }),
   };
   // Awaited here: what has been opened is closed after it.
   return await send(sending, invocation);

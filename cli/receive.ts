@@ -1,21 +1,19 @@
 import { statSync } from "node:fs";
-import { mkdir } from "node:fs/promises";
-import { fileError, LinkError, ShrinkerError } from "../core/errors.ts";
+import { LinkError, ShrinkerError } from "../core/errors.ts";
 import { standardOutputTarget } from "../core/machines/image/stdout.ts";
 import { directoryTarget } from "../core/machines/image/target.ts";
 import type { Listener, ListenOptions } from "../core/transport/transport.ts";
 import { listenStdio } from "../transports/stdio.ts";
 import { findTransport } from "./addresses.ts";
-import type { Action, Invocation } from "./command.ts";
+import type { Action } from "./command.ts";
 import { serve } from "./daemon.ts";
 import { discardingTarget } from "./discard.ts";
-import { exitCode } from "./exit.ts";
+import { makeFolder } from "./folders.ts";
 import type { Options } from "./options.ts";
-import { showProgress } from "./progress.ts";
-import { type ReceivingOptions, startReceiving } from "./receive-session.ts";
+import { receiveOnce } from "./receive-once.ts";
+import type { ReceivingOptions } from "./receive-session.ts";
 import { readDomain, readLogLimit, readSpoolDir, SPOOL_DIR, WINDOW_LOG } from "./settings.ts";
 import { siteOpener } from "./sites.ts";
-import { sessionEvent, sessionTable } from "./summary.ts";
 import { parseCount } from "./units.ts";
 import { software } from "./version.ts";
 
@@ -72,29 +70,12 @@ export const receive: Action = async (invocation) => {
     output.event({ type: "listening", address: listener.address });
   }
   if (!once) return serve(listener, receiving, { maxSessions, output, interrupt });
-  return receiveOnce(listener, receiving, bundleSize(origin), invocation);
-};
-
-async function receiveOnce(
-  listener: Listener,
-  receiving: ReceivingOptions,
-  total: number | undefined,
-  { options, output, interrupt }: Invocation,
-): Promise<number> {
   const connection = await listener.accept();
   if (!connection) throw new LinkError(`Nobody came to ${listener.address}`);
   await listener.close();
-  const { gauge, summary } = startReceiving(connection, receiving);
-  const progress = showProgress(output, !options.flag("no-progress"), () => ({ ...gauge(), total }));
-  const result = await summary;
-  progress.stop();
-  const { error, streams } = result;
-  if (!error || streams.some(({ landed }) => landed))
-    output.result(sessionTable(result, connection.duplex ? "on the wire" : "in the bundle"));
-  if (error) output.error(error);
-  output.event({ type: "summary", ...sessionEvent(result) });
-  return error ? (interrupt.code ?? exitCode(error)) : 0;
-}
+  const wireName = connection.duplex ? "on the wire" : "in the bundle";
+  return receiveOnce(connection, receiving, bundleSize(origin), wireName, invocation);
+};
 
 function readOrigin(args: readonly string[], options: Options): Origin {
   const [bundle, ...others] = args;
@@ -121,14 +102,6 @@ function listen(origin: Origin, options: ListenOptions): Promise<Listener> {
   if (origin.kind === "stdio") return listenStdio(options);
   const { address, transport } = findTransport(origin.text);
   return transport.listen(address, options);
-}
-
-/** Made before anything arrives: contents are spooled in it from the first batch on. */
-async function makeFolder(path: string): Promise<void> {
-  await mkdir(path, { recursive: true }).catch((error) => {
-    const why = error?.code === "EEXIST" ? { code: "ENOTDIR" } : error;
-    throw fileError("Cannot make the folder", path, why);
-  });
 }
 
 /** For the progress; a bundle that comes through a pipe has none. */

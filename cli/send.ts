@@ -24,8 +24,9 @@ export interface Sending {
   readonly dryRun: boolean;
   /** Of the wire bytes, in the table: `on the wire`. */
   readonly wireName: string;
-  /** What else the summary says. */
-  readonly more?: object;
+  /** What else the summary says, at the end: fields, and a line for people. */
+  more(): object;
+  readonly note?: () => string;
 }
 
 /** Sends machines over a session of their own, shows how it goes, and sums it up. Resolves with the exit code. */
@@ -77,9 +78,11 @@ export async function send(sending: Sending, { options, output, interrupt }: Inv
     seconds: (performance.now() - begun) / 1000,
     streams,
     error,
-    more: { ...sending.more, ...(dryRun && { dryRun }) },
+    more: { ...sending.more(), ...(dryRun && { dryRun }) },
   };
-  if (!error || streams.some(({ landed }) => landed)) output.result(sessionTable(summary, sending.wireName));
+  if (!error || streams.some(({ landed }) => landed)) {
+    output.result([...sessionTable(summary, sending.wireName), ...(sending.note ? [sending.note()] : [])]);
+  }
   if (error) output.error(error);
   output.event({ type: "summary", ...sessionEvent(summary) });
   return error ? (interrupt.code ?? exitCode(error)) : 0;

@@ -42,6 +42,13 @@ export function readSpoolDir(options: Options, otherwise: string): string {
   return dir;
 }
 
+/** Throws `usage` where no store is named. */
+export function readStoreDir(options: Options): string {
+  const dir = options.text("store");
+  if (dir === undefined) throw new ShrinkerError("usage", "Which store? Give --store DIR");
+  return dir;
+}
+
 /**
  * The folder for what is remembered from one run to the next: sites, and what seeds hold. Undefined with `--no-state`, and
  * where the user has no home.

@@ -135,7 +135,8 @@ export function decodeFuseFilter(bytes: Uint8Array): FuseFilter {
   const layout = { segmentLength, segmentCount };
   checkLayout(count, layout);
   const slots = slotsOf(layout);
-  const body = bytes.slice(HEADER_BYTES);
+  // Not by `slice`, which doesn't copy where the bytes are a Buffer.
+  const body = new Uint8Array(bytes.subarray(HEADER_BYTES));
   if (body.length !== (slots * bits) / 8) {
     throw new ProtocolError(`A summary of ${slots} fingerprints has ${body.length} bytes of them`);
   }
@@ -150,7 +151,7 @@ function checkLayout(count: number, layout: FuseLayout): void {
   const power =
     segmentLength >= 1 && segmentLength <= MAX_SEGMENT_LENGTH && (segmentLength & (segmentLength - 1)) === 0;
   if (!power) throw new ProtocolError(`A summary has segments of ${segmentLength} fingerprints`);
-  const fits = count <= MAX_KEYS && count <= slots && slots <= 4 * count + 64 && slots < 2 ** 31;
+  const fits = count <= MAX_KEYS && count <= slots && slots <= 4 * count + 64;
   if (!fits || (count === 0) !== (segmentCount === 0)) {
     throw new ProtocolError(`A summary of ${count} digests has ${slots} fingerprints`);
   }

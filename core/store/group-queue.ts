@@ -19,6 +19,8 @@ export class GroupQueue {
   #count = 0;
   #written: Promise<void> = Promise.resolve();
   #error: Error | undefined;
+  /** Bytes of the groups that are written. */
+  bytes = 0;
 
   constructor(recent: RecentContents, writer: PackWriter) {
     this.#recent = recent;
@@ -52,6 +54,7 @@ export class GroupQueue {
       if (this.#error) throw this.#error;
       group.place = await this.#writer.append(parts);
       group.end = this.#writer.position.offset;
+      this.bytes += group.end - group.place.offset;
     });
     written.catch((error) => {
       this.#error ??= error;

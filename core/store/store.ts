@@ -96,6 +96,11 @@ export class Store {
     return this.index.count + this.#recent.count;
   }
 
+  /** What this process has added: contents, and bytes of groups. */
+  get added(): { contents: number; bytes: number } {
+    return { contents: this.#recent.count, bytes: this.#queue?.bytes ?? 0 };
+  }
+
   /** All digests that are held, as tables. */
   tables(): PrefixTable[] {
     return [...this.index.runs.map(({ table }) => table), ...(this.#recent.count > 0 ? [this.#recent.table()] : [])];
