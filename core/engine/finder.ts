@@ -1,6 +1,8 @@
 import { DIGEST_SIZE, PAGE_SIZE } from "../content/page.ts";
+import { PageDigester } from "../content/page-digester.ts";
 import { IntegrityError, ProtocolError } from "../errors.ts";
 import { sha256Into } from "../runtime.ts";
+import { MAX_BATCH_CONTENTS } from "../wire/numbers.ts";
 import type { ContentBroker } from "./broker.ts";
 
 interface Pending {
@@ -10,6 +12,21 @@ interface Pending {
   readonly reject: (error: Error) => void;
 }
 
+/** Contents that were named by digest, found and checked. */
+export interface FoundContents {
+  /** 4096 bytes each. */
+  readonly pages: Buffer;
+  /** 32 bytes each: what the pages were checked against. */
+  readonly digests: Buffer;
+  /** The pages are not needed any more. */
+  release(): void;
+}
+
+export const NOTHING_FOUND: FoundContents = { pages: Buffer.alloc(0), digests: Buffer.alloc(0), release() {} };
+
+/** Buffers that are kept for later: touching new memory takes longer than what is done with it. */
+const KEPT_BUFFERS = 4;
+
 /**
  * Finds contents that were sent by digest: at the brokers, in order, and then at the sender. (Looking aside to any
  * provider of a content: Tolia et al., 2002.) Every content is checked against its digest, wherever it comes from.
@@ -18,6 +35,8 @@ export class ContentFinder {
   readonly #brokers: readonly ContentBroker[];
   readonly #ask: ((number: number) => void) | undefined;
   readonly #pending = new Map<number, Pending>();
+  readonly #digester = new PageDigester();
+  readonly #free: ArrayBuffer[] = [];
   #error: Error | undefined;
 
   /** @param ask sends a WANT; undefined where the sender can't answer */
@@ -30,17 +49,29 @@ export class ContentFinder {
    * The pages of `digests`, back to back, in the same order. Rejects with an `IntegrityError` where one is nowhere.
    * @param numbers the contents' numbers, ascending
    */
-  async find(digests: Buffer, numbers: readonly number[]): Promise<Buffer> {
+  async find(digests: Buffer, numbers: readonly number[]): Promise<FoundContents> {
     const count = numbers.length;
-    const pages = Buffer.alloc(count * PAGE_SIZE);
+    let pages = Buffer.from(this.#free.pop() ?? new ArrayBuffer(MAX_BATCH_CONTENTS * PAGE_SIZE));
+    const result = (): FoundContents => ({
+      pages: pages.subarray(0, count * PAGE_SIZE),
+      digests,
+      release: () => {
+        if (this.#free.length < KEPT_BUFFERS) this.#free.push(pages.buffer);
+      },
+    });
     const found = new Uint8Array(count);
     for (const broker of this.#brokers) {
       const before = found.slice();
       await broker.fetch(digests, count, found, pages);
+      if (Buffer.compare(before, found) === 0) continue;
+      const checked = await this.#digester.digest(pages.buffer, count, new ArrayBuffer(count * DIGEST_SIZE));
+      pages = Buffer.from(checked.pages);
+      const theirs = Buffer.from(checked.digests);
       for (let i = 0; i < count; i++) {
-        if (found[i] !== 0 && before[i] === 0 && !matches(pages, digests, i)) found[i] = 0;
+        const at = i * DIGEST_SIZE;
+        if (found[i] !== 0 && theirs.compare(digests, at, at + DIGEST_SIZE, at, at + DIGEST_SIZE) !== 0) found[i] = 0;
       }
-      if (!found.includes(0)) return pages;
+      if (!found.includes(0)) return result();
     }
     const missing = numbers.filter((_, i) => found[i] === 0);
     if (!this.#ask) {
@@ -57,7 +88,7 @@ export class ContentFinder {
     });
     for (const number of missing) this.#ask(number);
     await Promise.all(arrivals);
-    return pages;
+    return result();
   }
 
   /** The sender's answer. Throws a `ProtocolError` for what was not asked for. */
@@ -74,6 +105,10 @@ export class ContentFinder {
     this.#error ??= error;
     for (const pending of this.#pending.values()) pending.reject(error);
     this.#pending.clear();
+  }
+
+  close(): void {
+    this.#digester.close();
   }
 }
 

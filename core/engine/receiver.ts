@@ -18,7 +18,7 @@ import { FRAME, MAX_STREAMS } from "../wire/numbers.ts";
 import { BatchDecoder, DecodeBuffers, type DecodedBatch } from "./batch-decoder.ts";
 import { batchCost, checkBounds } from "./bounds.ts";
 import { addCounters, noCounters } from "./counters.ts";
-import { ContentFinder } from "./finder.ts";
+import { ContentFinder, type FoundContents, NOTHING_FOUND } from "./finder.ts";
 import { InStream } from "./in-stream.ts";
 import type { ContentKeeper } from "./keeper.ts";
 import type { Link } from "./link.ts";
@@ -155,11 +155,11 @@ export class Receiver {
     const decoded = Promise.all([this.#decoded, free]).then(() => this.#decoder.decode(header, columns, buffers));
     // Looked for as soon as they are known, ahead of the writing position.
     const known = decoded.then((batch) => this.#find(batch));
-    const resolved = Promise.all([this.#resolved, decoded, known]).then(async ([, batch, pages]) => {
-      const { pieces, counters } = await this.#resolver.resolve(batch, pages, stream.digest);
+    const resolved = Promise.all([this.#resolved, decoded, known]).then(async ([, batch, found]) => {
+      const { pieces, counters } = await this.#resolver.resolve(batch, found, stream.digest);
       addCounters(this.counters, counters);
       stream.put(pieces, counters, header.digest, cost);
-      if (pages.length > 0 && this.#link.duplex)
+      if (found.digests.length > 0 && this.#link.duplex)
         await this.#link.control(FRAME.RESOLVED, encodeNumber(header.first + header.count));
     });
     this.#decoded = decoded;
@@ -224,6 +224,7 @@ export class Receiver {
   async dispose(): Promise<void> {
     await Promise.allSettled([this.#decoded, this.#resolved]);
     this.#decoder.close();
+    this.#finder.close();
     this.#store.close();
   }
 
@@ -246,10 +247,10 @@ export class Receiver {
     return stream;
   }
 
-  async #find(batch: DecodedBatch): Promise<Buffer> {
+  async #find(batch: DecodedBatch): Promise<FoundContents> {
     const { past } = this.#options.site;
     const { numbers, digests } = listKnown(batch, past);
-    if (numbers.length === 0) return Buffer.alloc(0);
+    if (numbers.length === 0) return NOTHING_FOUND;
     return this.#finder.find(digests, numbers);
   }
 

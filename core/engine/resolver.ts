@@ -8,6 +8,7 @@ import { COLUMN, MAX_BATCH_CONTENTS, MAX_BATCH_PLAIN, OP } from "../wire/numbers
 import { OpReader } from "../wire/ops.ts";
 import type { DecodedBatch } from "./batch-decoder.ts";
 import { type Counters, noCounters } from "./counters.ts";
+import type { FoundContents } from "./finder.ts";
 import type { ContentKeeper } from "./keeper.ts";
 import { PieceBuilder, type PiecePool } from "./pieces.ts";
 import { RunningDigest } from "./running-digest.ts";
@@ -70,8 +71,9 @@ export function listKnown({ header, columns }: DecodedBatch, past: DestinationSi
 export class Resolver {
   readonly #store: ContentFile;
   readonly #keepers: readonly ContentKeeper[];
-  /** Of each new content, by its slot. */
+  /** Of each new content, by its slot; and whether it is there yet. */
   readonly #newDigests = Buffer.from(new ArrayBuffer(MAX_BATCH_CONTENTS * DIGEST_SIZE));
+  readonly #isDigested = new Uint8Array(MAX_BATCH_CONTENTS);
   readonly #builder: PieceBuilder;
   readonly #running = new RunningDigest();
   readonly #new = pageSlots(MAX_BATCH_CONTENTS);
@@ -95,14 +97,15 @@ export class Resolver {
   }
 
   /**
-   * @param known the pages of the batch's KNOWN and PAST operations, back to back
+   * @param known the pages of the batch's KNOWN and PAST operations, back to back, whose digests are right
    * @param previous the stream's running digest before the batch
    */
-  async resolve(batch: DecodedBatch, known: Buffer, previous: Uint8Array): Promise<ResolvedBatch> {
+  async resolve(batch: DecodedBatch, known: FoundContents, previous: Uint8Array): Promise<ResolvedBatch> {
     const { header, columns } = batch;
     this.#store.forget(header.forget);
     this.#running.reset();
     const counters = this.#gather(batch, known);
+    known.release();
     const stored = this.#store.append(this.#new.bytes, header.count);
     try {
       const digests = this.#digests.subarray(0, this.#digested * DIGEST_SIZE);
@@ -120,7 +123,7 @@ export class Resolver {
   }
 
   /** Finds every chunk of the batch, and digests it. */
-  #gather({ header, columns }: DecodedBatch, known: Buffer): Counters {
+  #gather({ header, columns }: DecodedBatch, known: FoundContents): Counters {
     const counters = noCounters();
     const reader = new OpReader(columns[COLUMN.OPS]!, columns[COLUMN.ARGUMENTS]!, header.first);
     const at = { deltas: 0, contents: 0, stored: 0, known: 0 };
@@ -173,7 +176,7 @@ export class Resolver {
           this.#chunks[chunks++] = slot;
           if (code === OP.NEW) at.contents += this.#take(columns[COLUMN.CONTENTS]!, at.contents, slot);
           else if (code === OP.STORED) at.stored += this.#take(columns[COLUMN.STORED]!, at.stored, slot);
-          else if (code === OP.KNOWN || code === OP.PAST) at.known += this.#take(known, at.known, slot);
+          else if (code === OP.KNOWN || code === OP.PAST) at.known += this.#takeKnown(known, at.known, slot);
           else at.deltas += this.#xor(columns[COLUMN.DELTAS]!, at.deltas, slot, argument, header);
         }
         if (code === OP.KNOWN || code === OP.PAST) counters.deduplicated += run * PAGE_SIZE;
@@ -189,13 +192,9 @@ export class Resolver {
       at.deltas === columns[COLUMN.DELTAS]!.length &&
       at.contents === columns[COLUMN.CONTENTS]!.length &&
       at.stored === columns[COLUMN.STORED]!.length &&
-      at.known === known.length;
+      at.known === known.pages.length;
     if (!whole) throw new ProtocolError("A batch's operations and columns don't match its header");
-    for (let i = 0; i < chunks; i++) {
-      const slot = this.#chunks[i]!;
-      sha256Into(this.#view(slot), this.#digestViews[i]!);
-      if (slot >= 0) this.#digests.copy(this.#newDigests, slot * DIGEST_SIZE, i * DIGEST_SIZE, (i + 1) * DIGEST_SIZE);
-    }
+    for (let i = 0; i < chunks; i++) this.#digest(i, this.#chunks[i]!);
     this.#digested = chunks;
     counters.literal = literals;
     counters.fresh += literals;
@@ -227,14 +226,37 @@ export class Resolver {
     return slot >= 0 ? this.#new.views[slot]! : this.#referred.views[-1 - slot]!;
   }
 
+  /** Digests a chunk, where that has not been done: a new content that was checked, or comes again, is not digested anew. */
+  #digest(chunk: number, slot: number): void {
+    const at = chunk * DIGEST_SIZE;
+    if (slot >= 0 && this.#isDigested[slot] === 1) {
+      this.#newDigests.copy(this.#digests, at, slot * DIGEST_SIZE, (slot + 1) * DIGEST_SIZE);
+      return;
+    }
+    sha256Into(this.#view(slot), this.#digestViews[chunk]!);
+    if (slot < 0) return;
+    this.#digests.copy(this.#newDigests, slot * DIGEST_SIZE, at, at + DIGEST_SIZE);
+    this.#isDigested[slot] = 1;
+  }
+
+  #takeKnown({ pages, digests }: FoundContents, at: number, slot: number): number {
+    const from = (at / PAGE_SIZE) * DIGEST_SIZE;
+    digests.copy(this.#newDigests, slot * DIGEST_SIZE, from, from + DIGEST_SIZE);
+    const taken = this.#take(pages, at, slot);
+    this.#isDigested[slot] = 1;
+    return taken;
+  }
+
   #take(source: Buffer, at: number, slot: number): number {
     if (at + PAGE_SIZE > source.length) throw tooMuch();
+    this.#isDigested[slot] = 0;
     return source.copy(this.#new.bytes, slot * PAGE_SIZE, at, at + PAGE_SIZE);
   }
 
   #xor(deltas: Buffer, at: number, slot: number, base: number, header: DecodedBatch["header"]): number {
     if (at + PAGE_SIZE > deltas.length) throw tooMuch();
     if (base < header.forget || base >= header.first + slot) throw unknownContent(base);
+    this.#isDigested[slot] = 0;
     const words = new Int32Array(deltas.buffer, deltas.byteOffset, deltas.length / 4);
     if (base >= header.first) {
       const from = (base - header.first) * PAGE_WORDS;

@@ -103,7 +103,7 @@ function sortHashes(keys: Uint32Array, seed0: number, seed1: number, hashes: Uin
       hashes[kept] = hashes[i]!;
       hashes[kept + 1] = hashes[i + 1]!;
       kept += 2;
-      if (false) return -1;
+      if (kept - start > 2 * MAX_BUCKET) return -1;
     }
   }
   return kept / 2;

@@ -16,7 +16,7 @@ import type { Place } from "./pack-writer.ts";
 /** Decoded groups that are kept, as neighbours are mostly wanted next: 64 MiB. */
 const CACHE_BYTES = 64 << 20;
 /** Enough for most groups, in one read. */
-const FIRST_READ = GROUP_HEADER + GROUP_CONTENTS * DIGEST_SIZE + (512 << 10);
+const FIRST_READ = GROUP_HEADER + GROUP_CONTENTS * DIGEST_SIZE + (640 << 10);
 
 /** A group's contents and their digests. */
 export interface Group {

@@ -15,15 +15,18 @@ export const GROUP_CONTENTS = 256;
 /** No group has more; a repack makes larger ones than what arrives. */
 export const MAX_GROUP_CONTENTS = 1024;
 
+/** In one piece: the runtimes put several together by copying. */
+const ONE_CHUNK = 1 << 20;
+
 const CODEC = { NONE: 0, ZSTD: 1 } as const;
 
 const compress = promisify(zstdCompress) as (
   bytes: Uint8Array,
-  options: { params: Record<number, number> },
+  options: { params: Record<number, number>; chunkSize: number },
 ) => Promise<Buffer>;
 const decompress = promisify(zstdDecompress) as (
   bytes: Uint8Array,
-  options: { maxOutputLength: number },
+  options: { maxOutputLength: number; chunkSize: number },
 ) => Promise<Buffer>;
 
 export interface GroupHeader {
@@ -47,7 +50,7 @@ export function groupLength({ count, stored }: GroupHeader): number {
  */
 export async function encodeGroup(digests: Uint8Array, pages: Uint8Array, level: number): Promise<Uint8Array[]> {
   const count = digests.length / DIGEST_SIZE;
-  const packed = await compress(pages, { params: { [zlib.ZSTD_c_compressionLevel]: level } });
+  const packed = await compress(pages, { params: { [zlib.ZSTD_c_compressionLevel]: level }, chunkSize: ONE_CHUNK });
   const smaller = packed.length < pages.length;
   const stored = smaller ? packed : pages;
   const header = Buffer.alloc(GROUP_HEADER);
@@ -92,7 +95,7 @@ export async function decodeGroup(header: GroupHeader, stored: Uint8Array): Prom
   const length = header.count * PAGE_SIZE;
   if (header.codec === CODEC.NONE) return stored;
   try {
-    const pages = await decompress(stored, { maxOutputLength: length });
+    const pages = await decompress(stored, { maxOutputLength: length, chunkSize: length });
     if (pages.length === length) return pages;
   } catch (cause) {
     throw new IntegrityError("a group of contents can't be decompressed", { cause });

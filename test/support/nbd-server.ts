@@ -23,8 +23,10 @@ export interface FakeDisk {
 }
 
 export interface FakeOptions extends FakeDisk {
-  /** Lengths in which the server writes, in turn; 0 is a pause. */
+  /** Lengths in which the server writes, in turn. */
   readonly split?: readonly number[];
+  /** Ends the connection once it has written as many bytes. */
+  readonly limit?: number;
   /** Answers those requests first that came last. */
   readonly backwards?: boolean;
   /** Replaces what is said first; what replies to an option or a request; undefined: what is right; null: nothing; "end": goodbye. */
@@ -89,7 +91,9 @@ function optionAnswer({ bytes }: FakeDisk, option: number): Buffer {
 function requestAnswer(disk: FakeDisk, request: NbdRequest): Answer {
   if (request.command === DISCONNECT) return "end";
   if (request.offset + request.length > disk.bytes.length) return chunk(request.handle, 0x8001, errorPayload(22, ""));
-  return request.command === READ ? dataChunk(request, disk.bytes) : extentChunk(request.handle, extentsOf(disk, request));
+  return request.command === READ
+    ? dataChunk(request, disk.bytes)
+    : extentChunk(request.handle, extentsOf(disk, request));
 }
 
 /** Serves one connection. */
@@ -98,14 +102,17 @@ function serve(socket: Socket, options: FakeOptions, requests: NbdRequest[]): vo
   let greeted = false;
   let transmitting = false;
   let writes = 0;
+  let written = 0;
   let writing: Promise<void> = Promise.resolve();
 
-  async function write(bytes: Buffer): Promise<void> {
-    const { split = [bytes.length] } = options;
-    for (let at = 0; at < bytes.length && !socket.destroyed; ) {
-      const length = split[writes++ % split.length]!;
+  async function write(bytes: Uint8Array): Promise<void> {
+    const { split = [bytes.length], limit = Number.POSITIVE_INFINITY } = options;
+    for (let at = 0; at < bytes.length && socket.writable; ) {
+      const length = Math.min(split[writes++ % split.length]!, bytes.length - at, limit - written);
       socket.write(bytes.subarray(at, at + length));
       at += length;
+      written += length;
+      if (written === limit) socket.end();
       await new Promise((resolve) => setImmediate(resolve));
     }
   }
@@ -149,7 +156,7 @@ function serve(socket: Socket, options: FakeOptions, requests: NbdRequest[]): vo
   }
 
   socket.on("error", () => {});
-  socket.on("data", (piece) => {
+  socket.on("data", (piece: Buffer) => {
     input = Buffer.concat([input, piece]);
     while (!transmitting && takeOption());
     if (transmitting) takeRequests();
