@@ -32,6 +32,21 @@ export function parseRate(text: string): number {
   return rate;
 }
 
+const AGES: Record<string, number> = { s: 1e3, min: 60e3, h: 3600e3, d: 86_400e3, w: 604_800e3 };
+/** A hundred years: beyond any that is meant. */
+const MAX_AGE = 36_525 * 86_400e3;
+
+/**
+ * Milliseconds: `45s`, `90min`, `12h`, `30d` and `2w`, or `0`. Throws `usage` for anything else, also for `5m`, which could be
+ * minutes or months, and for more than a hundred years.
+ */
+export function parseAge(text: string): number {
+  const match = /^(\d+(?:\.\d+)?)(s|min|h|d|w)$/.exec(text.trim());
+  const age = text.trim() === "0" ? 0 : match ? Math.round(Number(match[1]) * AGES[match[2]!]!) : Number.NaN;
+  if (!(age <= MAX_AGE)) throw unreadable(text, "an age such as 30d, 12h or 90min");
+  return age;
+}
+
 /** A whole number in [1, most]. Throws `usage` for anything else. */
 export function parseCount(text: string, most: number): number {
   const count = /^\d{1,9}$/.test(text.trim()) ? Number(text) : 0;
@@ -69,4 +84,9 @@ export function formatSeconds(seconds: number): string {
 /** `20.6 %`; nothing of nothing is 0. */
 export function formatShare(part: number, whole: number): string {
   return `${(whole === 0 ? 0 : (100 * part) / whole).toFixed(1)} %`;
+}
+
+/** `2026-01-31 08:05 UTC`, of milliseconds since 1970. */
+export function formatTime(time: number): string {
+  return `${new Date(time).toISOString().slice(0, 16).replace("T", " ")} UTC`;
 }

@@ -1,3 +1,4 @@
+import { compareBytes } from "../content/compare.ts";
 import { DIGEST_SIZE, PAGE_SIZE } from "../content/page.ts";
 import { PageDigester } from "../content/page-digester.ts";
 import { IntegrityError, ProtocolError } from "../errors.ts";
@@ -66,10 +67,10 @@ export class ContentFinder {
       if (Buffer.compare(before, found) === 0) continue;
       const checked = await this.#digester.digest(pages.buffer, count, new ArrayBuffer(count * DIGEST_SIZE));
       pages = Buffer.from(checked.pages);
-      const theirs = Buffer.from(checked.digests);
+      const theirs = new Uint8Array(checked.digests);
       for (let i = 0; i < count; i++) {
         const at = i * DIGEST_SIZE;
-        if (found[i] !== 0 && theirs.compare(digests, at, at + DIGEST_SIZE, at, at + DIGEST_SIZE) !== 0) found[i] = 0;
+        if (found[i] !== 0 && compareBytes(theirs, at, digests, at, DIGEST_SIZE) !== 0) found[i] = 0;
       }
       if (!found.includes(0)) return result();
     }
@@ -116,5 +117,5 @@ const scratch = Buffer.alloc(DIGEST_SIZE);
 
 function matches(pages: Buffer, digests: Uint8Array, i: number): boolean {
   sha256Into(pages.subarray(i * PAGE_SIZE, (i + 1) * PAGE_SIZE), scratch);
-  return scratch.compare(digests, i * DIGEST_SIZE, (i + 1) * DIGEST_SIZE) === 0;
+  return compareBytes(scratch, 0, digests, i * DIGEST_SIZE, DIGEST_SIZE) === 0;
 }

@@ -1,22 +1,23 @@
+import { compareBytes } from "../content/compare.ts";
 import { PREFIX_SIZE, PrefixTable } from "../index/prefix-table.ts";
 
 /** Merges two runs into one; of a digest that both have, `newer`'s place counts. Takes the memory of all three. */
 export function mergeRuns(older: PrefixTable, newer: PrefixTable): PrefixTable {
   const payload = older.payloadSize;
   const size = PREFIX_SIZE + payload;
-  const a = Buffer.from(older.records.buffer, older.records.byteOffset, older.records.byteLength);
+  const a = older.records;
   const b = newer.records;
   const merged = new Uint8Array(a.length + b.length);
   let end = 0;
   let i = 0;
   let j = 0;
   while (i < a.length && j < b.length) {
-    const order = a.compare(b, j, j + PREFIX_SIZE, i, i + PREFIX_SIZE);
+    const order = compareBytes(a, i, b, j, PREFIX_SIZE);
     // A run of records of one side is copied at once.
     if (order < 0) {
       const from = i;
       do i += size;
-      while (i < a.length && a.compare(b, j, j + PREFIX_SIZE, i, i + PREFIX_SIZE) < 0);
+      while (i < a.length && compareBytes(a, i, b, j, PREFIX_SIZE) < 0);
       merged.set(a.subarray(from, i), end);
       end += i - from;
     } else {

@@ -1,4 +1,5 @@
 import { join } from "node:path";
+import { compareBytes } from "../content/compare.ts";
 import { DIGEST_SIZE, PAGE_SIZE } from "../content/page.ts";
 import { ShrinkerError } from "../errors.ts";
 import type { PrefixTable } from "../index/prefix-table.ts";
@@ -155,14 +156,7 @@ export class Store {
       for (let k = 0; k < slots.length; k += 2) {
         const i = slots[k]!;
         const slot = slots[k + 1]!;
-        const same =
-          group.digests.compare(
-            digests,
-            i * DIGEST_SIZE,
-            (i + 1) * DIGEST_SIZE,
-            slot * DIGEST_SIZE,
-            (slot + 1) * DIGEST_SIZE,
-          ) === 0;
+        const same = compareBytes(group.digests, slot * DIGEST_SIZE, digests, i * DIGEST_SIZE, DIGEST_SIZE) === 0;
         if (!same) continue;
         pages.set(group.pages.subarray(slot * PAGE_SIZE, (slot + 1) * PAGE_SIZE), i * PAGE_SIZE);
         found[i] = 1;

@@ -4,6 +4,8 @@ import {
   formatRate,
   formatSeconds,
   formatShare,
+  formatTime,
+  parseAge,
   parseCount,
   parseRate,
   parseSize,
@@ -54,6 +56,33 @@ describe("rates", () => {
   });
 });
 
+describe("ages", () => {
+  test.each([
+    ["45s", 45_000],
+    ["90min", 5_400_000],
+    ["12h", 43_200_000],
+    ["30d", 2_592_000_000],
+    ["1.5d", 129_600_000],
+    ["2w", 1_209_600_000],
+    ["0", 0],
+    ["0d", 0],
+    ["36525d", 3_155_760_000_000],
+    ["36526d", undefined],
+    ["1e99d", undefined],
+    [`${"9".repeat(400)}d`, undefined],
+    ["30", undefined],
+    ["5m", undefined],
+    ["1y", undefined],
+    ["-1d", undefined],
+    ["30 d", undefined],
+    ["d", undefined],
+    ["", undefined],
+  ])("%s", (text, age) => {
+    if (age === undefined) expect(() => parseAge(text)).toThrow(`Cannot parse "${text}": expected an age such as 30d`);
+    else expect(parseAge(text)).toBe(age);
+  });
+});
+
 test("counts are whole, above 0 and bounded", () => {
   expect(parseCount("8", 64)).toBe(8);
   for (const text of ["0", "65", "1.5", "", "-3", "abc", "99999999999"])
@@ -74,4 +103,5 @@ test("what is shown has the same units as what is read", () => {
   expect(formatRate(12.5e6)).toBe("12.5 MB/s");
   expect([0.42, 12.3, 185, 7805].map(formatSeconds)).toEqual(["0.4 s", "12 s", "3 min 05 s", "2 h 10 min"]);
   expect([formatShare(0, 0), formatShare(206, 1000)]).toEqual(["0.0 %", "20.6 %"]);
+  expect([0, 1_769_846_759_999].map(formatTime)).toEqual(["1970-01-01 00:00 UTC", "2026-01-31 08:05 UTC"]);
 });

@@ -6,8 +6,17 @@ import { type Frame, FrameReader } from "../../../core/wire/frame.ts";
 import { COLUMN, FRAME } from "../../../core/wire/numbers.ts";
 import { OpReader, OpWriter } from "../../../core/wire/ops.ts";
 import { CODECS, type CodecName, decoders, encodeBatches } from "../../fixtures/encode.ts";
-import { DESTINATION, EXAMPLE, encodeFrames, type FixtureFrame, recording, SOURCE } from "../../fixtures/frames.ts";
-import { BATCHES } from "../../fixtures/operations.ts";
+import {
+  DESTINATION,
+  EXAMPLE,
+  encodeFrames,
+  type FixtureFrame,
+  recording,
+  SITE_DESTINATION,
+  SITE_SOURCE,
+  SOURCE,
+} from "../../fixtures/frames.ts";
+import { BATCHES, PAST_BATCH } from "../../fixtures/operations.ts";
 import { textPage } from "../../fixtures/pages.ts";
 import { decode } from "./codec/compliance.ts";
 import { pieces } from "./pieces.ts";
@@ -23,10 +32,10 @@ async function framesOf(name: string): Promise<Frame[]> {
 }
 
 /** Bytes as arrays of numbers, so that values compare alike whichever kind of array holds them. */
-function plain(value: object): unknown {
-  return Object.fromEntries(
-    Object.entries(value).map(([key, field]) => [key, field instanceof Uint8Array ? Array.from(field) : field]),
-  );
+function plain(value: unknown): unknown {
+  if (value instanceof Uint8Array || Array.isArray(value)) return Array.from(value, plain);
+  if (typeof value !== "object" || value === null) return value;
+  return Object.fromEntries(Object.entries(value).map(([key, field]) => [key, plain(field)]));
 }
 
 function expectFrames(found: readonly Frame[], expected: readonly FixtureFrame[]): void {
@@ -40,13 +49,15 @@ function expectFrames(found: readonly Frame[], expected: readonly FixtureFrame[]
 
 describe("fixtures of version 1", () => {
   test("say every frame that there is", () => {
-    const said = new Set([...SOURCE, ...DESTINATION, ...EXAMPLE].map(({ type }) => type));
+    const said = new Set([...SOURCE, ...DESTINATION, ...SITE_SOURCE, ...SITE_DESTINATION, ...EXAMPLE].map(({ type }) => type));
     expect([...said].sort()).toEqual(Object.values(FRAME).sort());
   });
 
   test.each([
     ["source", SOURCE],
     ["destination", DESTINATION],
+    ["site-source", SITE_SOURCE],
+    ["site-destination", SITE_DESTINATION],
     ["example", EXAMPLE],
   ])("%s: the frames are read as they were meant, and written as they were", async (name, frames) => {
     expectFrames(await framesOf(name), frames);
@@ -62,6 +73,15 @@ describe("fixtures of version 1", () => {
     const { number, page } = control.decodeContent(await of("source", FRAME.CONTENT));
     expect(number).toBe(3);
     expect(Buffer.compare(page, textPage("held"))).toBe(0);
+  });
+
+  test("the pieces of a summary are read, each where it is due", async () => {
+    const pieces = (await framesOf("site-destination")).filter(({ type }) => type === FRAME.SUMMARY);
+    const [first, second] = pieces.map(({ payload }) => payload) as [Buffer, Buffer];
+    expect(control.decodeSummaryPiece(first, 0).bytes.toString()).toBe("summary");
+    expect(control.decodeSummaryPiece(second, 7)).toMatchObject({ total: 10 });
+    expect(() => control.decodeSummaryPiece(second, 0)).toThrow("SUMMARY");
+    expect(() => control.decodeSummaryPiece(first.subarray(0, 8), 0)).toThrow("SUMMARY");
   });
 
   test.each((Object.keys(CODECS) as CodecName[]).map((name) => [name]))(
@@ -95,7 +115,7 @@ describe("fixtures of version 1", () => {
   });
 
   test("operations are read from the columns, and written to the same bytes", () => {
-    for (const { header, operations, columns } of BATCHES) {
+    for (const { header, operations, columns } of [...BATCHES, PAST_BATCH]) {
       const [ops, args] = [columns.get(COLUMN.OPS)!, columns.get(COLUMN.ARGUMENTS)!];
       const reader = new OpReader(ops, args, header.first);
       const writer = new OpWriter(64);
@@ -110,6 +130,7 @@ describe("fixtures of version 1", () => {
           else if (code === 4) writer.ref(argument + i);
           else if (code === 5) writer.ref(argument);
           else if (code === 7) writer.delta(argument);
+          else if (code === 8) writer.past(argument + i);
           else writer.content(code);
         }
       }

@@ -17,6 +17,7 @@ function write(first: number, ops: readonly Op[], writer = new OpWriter(MOST)): 
     else if (code === OP.ZERO) writer.zero(argument);
     else if (code === OP.REF) writer.ref(argument);
     else if (code === OP.DELTA) writer.delta(argument);
+    else if (code === OP.PAST) writer.past(argument);
     else writer.content(code);
   }
   writer.finish();
@@ -32,7 +33,7 @@ function read(first: number, ops: Uint8Array, args: Uint8Array, most = MOST): Op
     expect(Number.isInteger(run) && run >= 1).toBe(true);
     expect(Number.isFinite(argument)).toBe(true);
     for (let i = 0; i < run && found.length < most; i++) {
-      if (code === OP.REF) found.push([OP.REF, argument + i]);
+      if (code === OP.REF || code === OP.PAST) found.push([code, argument + i]);
       else if (code === OP.SAME) found.push([OP.REF, argument]);
       else found.push([code, CONTENTS.includes(code) ? 0 : argument]);
     }
@@ -52,6 +53,9 @@ const op: fc.Arbitrary<Op[]> = fc.oneof(
   fc
     .tuple(number, fc.integer({ min: 1, max: 40 }), fc.constantFrom(0, 1))
     .map(([start, run, stride]) => Array.from({ length: run }, (_, i) => [OP.REF, start + i * stride] as const)),
+  fc
+    .tuple(number, fc.integer({ min: 1, max: 40 }))
+    .map(([start, run]) => Array.from({ length: run }, (_, i) => [OP.PAST, start + i] as const)),
 );
 const sequence = fc.array(op, { maxLength: 60 }).map((runs) => runs.flat().slice(0, MOST));
 
