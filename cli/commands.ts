@@ -29,7 +29,7 @@ export const commands: readonly CommandSpec[] = [
   {
     name: "migrate",
     args: "<MACHINE...>",
-    text: "Send machines: disk images, saved QEMU streams, memory files, or - for stdin",
+    text: "Send machines: disk images, saved QEMU streams, memory files, nbd:IMAGE for a disk by its content, or - for stdin",
     options: [
       { name: "to", value: "ADDRESS", text: "tcp://HOST:PORT, unix:PATH, exec:COMMAND or file:BUNDLE" },
       {

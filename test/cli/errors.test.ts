@@ -40,6 +40,8 @@ describe("a migration that can't begin", () => {
     [2, "--compress", ["migrate", "disk.raw", "--to", "file:x", "--compress", "gzip"]],
     [2, 'are called "disk.raw"', ["migrate", "disk.raw", "./disk.raw", "--to", "tcp://127.0.0.1:9"]],
     [2, "Unknown machine", ["migrate", "qmp:socket", "--to", "file:x"]],
+    [2, "expected nbd:PATH", ["migrate", "nbd:", "--to", "file:x"]],
+    [3, '"nothing.qcow2": no such file', ["migrate", "nbd:nothing.qcow2", "--to", "tcp://127.0.0.1:9"]],
     [3, '"nothing.raw": no such file', ["migrate", "disk.raw", "nothing.raw", "--to", "tcp://127.0.0.1:9"]],
     [4, "refused: it is a folder", ["migrate", "./a=b", "..=disk.raw", "--to", "file:x"]],
     [4, "--insecure", ["migrate", "disk.raw", "--to", "tcp://192.0.2.1:9"]],
