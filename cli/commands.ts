@@ -114,7 +114,7 @@ export const commands: readonly CommandSpec[] = [
       { name: "force", text: "Replace files that exist" },
       { name: "all-or-nothing", text: "Keep the machines only if all of them are right" },
       { name: "dry-run", text: "Verify the snapshot completely, and write nothing" },
-      { name: "no-sha256", text: "Leave out the SHA-256 of whole files: the bytes are proved without it" },
+      { name: "sha256", text: "Compute each file's SHA-256 anew, though its bytes are proved without it" },
       {
         name: "spool",
         value: "DIR",

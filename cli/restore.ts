@@ -43,7 +43,7 @@ export const restore: Action = async (invocation) => {
     openSite: () => openStoreSite({ store, keep: false }, undefined),
     target: dryRun
       ? discardingTarget()
-      : directoryTarget(directory!, { force: options.flag("force"), digest: !options.flag("no-sha256") }),
+      : directoryTarget(directory!, { force: options.flag("force"), digest: options.flag("sha256") }),
     dryRun,
     event: output.event,
   };

@@ -49,9 +49,10 @@ export class SharedHost {
   }
 }
 
-/** Of the process: SHA-256 of whole streams, and digests of pages, each on a thread of its own. */
+/** Of the process: SHA-256 of whole streams, digests of pages, and pages that are to be decompressed first; a thread each. */
 export const plainHost = new SharedHost();
 export const pageHost = new SharedHost();
+export const packedHost = new SharedHost();
 
 /** Hashes on this thread: where threads are not allowed, or the program was bundled without the thread's file. */
 function serveHere(): DigestHost {
@@ -107,5 +108,6 @@ function startThread(gone: () => void): Promise<DigestHost> {
 
 function transferred(request: DigestRequest): ArrayBuffer[] {
   if (request.kind === "bytes") return [request.buffer];
+  if (request.kind === "packed") return [request.packed];
   return request.kind === "pages" ? [request.pages, request.digests] : [];
 }

@@ -1,5 +1,5 @@
 import { createHash, type Hash } from "node:crypto";
-import { digestPages } from "./digest-pages.ts";
+import { digestPacked, digestPages } from "./digest-pages.ts";
 
 /** What is asked for the digest `id`. Requests of one digest are served in order. */
 export type DigestRequest =
@@ -20,16 +20,29 @@ export type DigestRequest =
       readonly pages: ArrayBuffer;
       readonly count: number;
       readonly digests: ArrayBuffer;
+    }
+  /** The same for pages that are to be decompressed first: the zstd frame in `packed[start, end)`. */
+  | {
+      readonly id: number;
+      readonly kind: "packed";
+      readonly packed: ArrayBuffer;
+      readonly start: number;
+      readonly end: number;
+      readonly count: number;
     };
 
-/** What comes back: each buffer once it is hashed, in order, and the 32 bytes of a digest that was asked for. */
+/**
+ * What comes back: each buffer once it is hashed, in order, the 32 bytes of a digest that was asked for, pages with their
+ * digests, or why there are none.
+ */
 export type DigestReply =
   | { readonly id: number; readonly kind: "buffer"; readonly buffer: ArrayBuffer }
   | { readonly id: number; readonly kind: "digest"; readonly digest: Uint8Array }
-  | { readonly id: number; readonly kind: "pages"; readonly pages: ArrayBuffer; readonly digests: ArrayBuffer };
+  | { readonly id: number; readonly kind: "pages"; readonly pages: ArrayBuffer; readonly digests: ArrayBuffer }
+  | { readonly id: number; readonly kind: "failed"; readonly message: string };
 
 /** Requests that are queued: those of one digest, in order. */
-type Queued = Exclude<DigestRequest, { kind: "drop" | "pages" }>;
+type Queued = Exclude<DigestRequest, { kind: "drop" | "pages" | "packed" }>;
 
 interface Job {
   readonly hash: Hash;
@@ -84,6 +97,16 @@ export function digestServer(reply: (reply: DigestReply, transfer: ArrayBuffer[]
       const { id, pages, count, digests } = request;
       digestPages(pages, count, new Uint8Array(digests));
       reply({ id, kind: "pages", pages, digests }, [pages, digests]);
+      return;
+    }
+    if (request.kind === "packed") {
+      const { id, packed, start, end, count } = request;
+      try {
+        const digested = digestPacked(new Uint8Array(packed, start, end - start), count);
+        reply({ id, kind: "pages", ...digested }, [digested.pages, digested.digests]);
+      } catch (error) {
+        reply({ id, kind: "failed", message: (error as Error).message }, []);
+      }
       return;
     }
     let job = jobs.get(request.id);

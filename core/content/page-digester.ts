@@ -1,6 +1,6 @@
-import { CancelledError } from "../errors.ts";
-import { type DigestHost, pageHost } from "./digest-host.ts";
-import { digestPages } from "./digest-pages.ts";
+import { CancelledError, IntegrityError } from "../errors.ts";
+import { type DigestHost, pageHost, type SharedHost } from "./digest-host.ts";
+import { digestPacked, digestPages } from "./digest-pages.ts";
 import type { DigestReply } from "./digest-server.ts";
 
 /** Fewer pages are digested here: the way to the thread and back takes longer. */
@@ -21,12 +21,15 @@ let lastId = 0;
  */
 export class PageDigester {
   readonly #id = --lastId;
+  readonly #shared: SharedHost;
   readonly #away: PromiseWithResolvers<DigestedPages>[] = [];
   #host: DigestHost | undefined;
   #error: Error | undefined;
 
-  constructor() {
-    void pageHost.enter().then((host) => {
+  /** @param shared the thread */
+  constructor(shared = pageHost) {
+    this.#shared = shared;
+    void shared.enter().then((host) => {
       if (this.#error) return;
       this.#host = host;
       host.clients.set(this.#id, { take: (reply) => this.#take(reply), fail: (error) => this.#fail(error) });
@@ -52,18 +55,41 @@ export class PageDigester {
     return back.promise;
   }
 
+  /**
+   * Decompresses `count` pages from the zstd frame `packed`, whose memory is given away whole, and digests them. Rejects
+   * with an `IntegrityError` where it holds anything else.
+   */
+  async decode(packed: Uint8Array<ArrayBuffer>, count: number): Promise<DigestedPages> {
+    if (this.#error) throw this.#error;
+    const host = this.#host;
+    if (!host) {
+      try {
+        return digestPacked(packed, count);
+      } catch (error) {
+        throw undecodable((error as Error).message);
+      }
+    }
+    const back = Promise.withResolvers<DigestedPages>();
+    this.#away.push(back);
+    host.owe(1);
+    const { buffer, byteOffset: start, byteLength } = packed;
+    host.post({ id: this.#id, kind: "packed", packed: buffer, start, end: start + byteLength, count });
+    return back.promise;
+  }
+
   close(): void {
     if (this.#error) return;
     this.#fail(new CancelledError("the pages' digests are not wanted any more"));
     this.#host?.clients.delete(this.#id);
-    pageHost.leave();
+    this.#shared.leave();
   }
 
   #take(reply: DigestReply): void {
     const back = this.#away.shift();
-    if (!back || reply.kind !== "pages") return;
+    if (!back) return;
     this.#host?.owe(-1);
-    back.resolve(reply);
+    if (reply.kind === "pages") back.resolve(reply);
+    else back.reject(undecodable(reply.kind === "failed" ? reply.message : reply.kind));
   }
 
   #fail(error: Error): void {
@@ -74,4 +100,8 @@ export class PageDigester {
       back.reject(error);
     }
   }
+}
+
+function undecodable(why: string): IntegrityError {
+  return new IntegrityError(`Pages can't be decompressed: ${why}`);
 }

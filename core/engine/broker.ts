@@ -5,6 +5,8 @@
 export interface ContentBroker {
   /** For messages: `store /var/lib/shrinker`. */
   readonly name: string;
+  /** Whether it has digested what it gives; else the receiver does. */
+  readonly checks?: boolean;
   /**
    * Looks for the digests at `digests[i * 32]` whose `found[i]` is 0; where it has one, writes its 4096 bytes to
    * `pages[i * 4096]` and sets `found[i]` to 1. Rejects only where the session can't go on.

@@ -54,7 +54,7 @@ export async function writeIndexFile(
 }
 
 function* pieces(records: Uint8Array): Generator<Uint8Array> {
-  for (let at = 0; at < records.length; at += PIECE) yield records.subarray(at, at + PIECE);
+  for (let at = 0; at < records.byteLength; at += PIECE) yield records.subarray(at, at + PIECE);
 }
 
 /**

@@ -5,7 +5,7 @@ import type { SiteIndex } from "./site-index.ts";
 /** Bytes of a digest that are kept: of 2^32 contents, two that share 160 bits come up once in 2^97 such sets. */
 export const PREFIX_SIZE = 20;
 
-/** Guesses by interpolation before a search only halves. Of random prefixes, two to five find one among ten millions. */
+/** Guesses by interpolation before a search only halves. Four or five find a random prefix among ten millions. */
 const MAX_GUESSES = 8;
 const BLOCK_RECORDS = 1 << 14;
 const TWO_16 = 2 ** 16;
@@ -27,9 +27,10 @@ export class PrefixTable {
     this.#size = PREFIX_SIZE + payloadSize;
     this.records = records;
     this.payloadSize = payloadSize;
-    this.count = records.length / this.#size;
+    // Not `length`, here and below: V8's middle compiler (15.0) takes that for 31 bits, and there may be more than 2 GiB.
+    this.count = records.byteLength / this.#size;
     if (!Number.isInteger(this.count))
-      throw new RangeError(`records of ${this.#size} bytes can't be ${records.length}`);
+      throw new RangeError(`records of ${this.#size} bytes can't be ${records.byteLength}`);
   }
 
   /**
@@ -47,8 +48,7 @@ export class PrefixTable {
     let lowKey = 0;
     let highKey = TWO_32;
     for (let guesses = 0; low < high; guesses++) {
-      const span = highKey - lowKey;
-      const share = guesses < MAX_GUESSES && span > 0 ? (key - lowKey) / span : 0.5;
+      const share = guesses < MAX_GUESSES ? (key - lowKey) / (highKey - lowKey) : 0.5;
       const middle = Math.min(high - 1, low + Math.floor(share * (high - low)));
       const record = middle * size;
       const order = comparePrefixes(digest, at, records, record);
@@ -91,8 +91,9 @@ export class PrefixTable {
 /** Whether records are whole and strictly ascending by prefix. */
 export function isSorted(records: Uint8Array, payloadSize: number): boolean {
   const size = PREFIX_SIZE + payloadSize;
-  if (records.length % size !== 0) return false;
-  for (let at = size; at < records.length; at += size) {
+  const end = records.byteLength;
+  if (end % size !== 0) return false;
+  for (let at = size; at < end; at += size) {
     if (comparePrefixes(records, at - size, records, at) >= 0) return false;
   }
   return true;

@@ -1,11 +1,14 @@
 import { constants, type FileHandle, open } from "node:fs/promises";
+import { packedHost, pageHost } from "../content/digest-host.ts";
 import { DIGEST_SIZE } from "../content/page.ts";
+import { PageDigester } from "../content/page-digester.ts";
 import { fileError, IntegrityError } from "../errors.ts";
 import {
   decodeGroup,
   decodeGroupHeader,
   GROUP_CONTENTS,
   GROUP_HEADER,
+  type GroupPages,
   groupLength,
   isGroupBody,
   isGroupHead,
@@ -18,23 +21,20 @@ const CACHE_BYTES = 64 << 20;
 /** Enough for most groups, in one read. */
 const FIRST_READ = GROUP_HEADER + GROUP_CONTENTS * DIGEST_SIZE + (640 << 10);
 
-/** A group's contents and their digests. */
-export interface Group {
-  readonly digests: Buffer;
-  readonly pages: Uint8Array;
-}
-
 interface Cached {
-  readonly group: Promise<Group>;
+  readonly group: Promise<GroupPages>;
   /** 0 until it is read. */
   bytes: number;
 }
 
-/** Reads groups by their places. What is wanted twice at once is read once; the last ones are kept. */
+/** Reads groups by their places, and digests what is in them. What is wanted twice at once is read once; the last ones are kept. */
 export class GroupReader {
   readonly #folder: string;
   /** The least recently used comes first. */
   readonly #cache = new Map<string, Cached>();
+  /** In turn, on two threads: decompressing and digesting is most of what reading costs. */
+  readonly #digesters = [new PageDigester(packedHost), new PageDigester(pageHost)] as const;
+  #turn = 0;
   #cached = 0;
 
   constructor(folder: string) {
@@ -42,7 +42,7 @@ export class GroupReader {
   }
 
   /** Rejects with an `IntegrityError` where the group is damaged, `input` where it can't be read. */
-  read(place: Place): Promise<Group> {
+  read(place: Place): Promise<GroupPages> {
     const key = `${place.pack}:${place.offset}`;
     const hit = this.#cache.get(key);
     if (hit) {
@@ -50,13 +50,19 @@ export class GroupReader {
       this.#cache.set(key, hit);
       return hit.group;
     }
-    const entry: Cached = { group: load(packPath(this.#folder, place.pack), place.offset), bytes: 0 };
+    const path = packPath(this.#folder, place.pack);
+    const entry: Cached = { group: load(path, place.offset, this.#digesters[this.#turn++ % 2]!), bytes: 0 };
     this.#cache.set(key, entry);
     entry.group.then(
       ({ pages }) => this.#keep(entry, pages.length),
       () => this.#cache.delete(key),
     );
     return entry.group;
+  }
+
+  close(): void {
+    this.#cache.clear();
+    for (const digester of this.#digesters) digester.close();
   }
 
   #keep(entry: Cached, bytes: number): void {
@@ -71,7 +77,7 @@ export class GroupReader {
   }
 }
 
-async function load(path: string, offset: number): Promise<Group> {
+async function load(path: string, offset: number, digester: PageDigester): Promise<GroupPages> {
   let handle: FileHandle;
   try {
     handle = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW);
@@ -84,12 +90,11 @@ async function load(path: string, offset: number): Promise<Group> {
     if (!header) throw damaged(path, offset);
     const length = groupLength(header);
     if (length > bytes.length) {
-      bytes = Buffer.concat([bytes, await readAt(handle, path, offset + bytes.length, length - bytes.length)]);
+      bytes = await readAt(handle, path, offset, length);
     }
-    const digests = Buffer.from(bytes.subarray(GROUP_HEADER, GROUP_HEADER + header.count * DIGEST_SIZE));
-    const stored = bytes.subarray(GROUP_HEADER + digests.length, length);
+    const stored = bytes.subarray(GROUP_HEADER + header.count * DIGEST_SIZE, length);
     if (!isGroupHead(bytes, 0, header) || !isGroupBody(header, stored)) throw damaged(path, offset);
-    return { digests, pages: await decodeGroup(header, stored) };
+    return await decodeGroup(header, stored, digester);
   } finally {
     await handle.close();
   }

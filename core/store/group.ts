@@ -1,7 +1,7 @@
 import { promisify } from "node:util";
-import { crc32, constants as zlib, zstdCompress, zstdDecompress } from "node:zlib";
+import { crc32, constants as zlib, zstdCompress } from "node:zlib";
 import { DIGEST_SIZE, PAGE_SIZE } from "../content/page.ts";
-import { IntegrityError } from "../errors.ts";
+import type { PageDigester } from "../content/page-digester.ts";
 
 /**
  * A pack is a sequence of groups: contents that arrived together, compressed together, behind their digests
@@ -24,11 +24,6 @@ const compress = promisify(zstdCompress) as (
   bytes: Uint8Array,
   options: { params: Record<number, number>; chunkSize: number },
 ) => Promise<Buffer>;
-const decompress = promisify(zstdDecompress) as (
-  bytes: Uint8Array,
-  options: { maxOutputLength: number; chunkSize: number },
-) => Promise<Buffer>;
-
 export interface GroupHeader {
   /** Contents. */
   readonly count: number;
@@ -90,17 +85,29 @@ export function isGroupBody(header: GroupHeader, stored: Uint8Array): boolean {
   return stored.length === header.stored && crc32(stored) === header.checksum;
 }
 
-/** The contents of a group, whose checksum was right. Rejects with an `IntegrityError` where they can't be had. */
-export async function decodeGroup(header: GroupHeader, stored: Uint8Array): Promise<Uint8Array> {
-  const length = header.count * PAGE_SIZE;
-  if (header.codec === CODEC.NONE) return stored;
-  try {
-    const pages = await decompress(stored, { maxOutputLength: length, chunkSize: length });
-    if (pages.length === length) return pages;
-  } catch (cause) {
-    throw new IntegrityError("a group of contents can't be decompressed", { cause });
+/** A group's contents, with the digests that they have. */
+export interface GroupPages {
+  readonly pages: Uint8Array;
+  readonly digests: Uint8Array;
+}
+
+/**
+ * The contents of a group, and what their digests really are. Rejects with an `IntegrityError` where they can't be had.
+ * @param stored the memory is given away whole
+ */
+export async function decodeGroup(
+  header: GroupHeader,
+  stored: Uint8Array<ArrayBuffer>,
+  digester: PageDigester,
+): Promise<GroupPages> {
+  const { count, codec } = header;
+  if (codec === CODEC.ZSTD) {
+    const { pages, digests } = await digester.decode(stored, count);
+    return { pages: new Uint8Array(pages), digests: new Uint8Array(digests) };
   }
-  throw new IntegrityError("a group of contents has a wrong length");
+  const own = new Uint8Array(stored);
+  const { pages, digests } = await digester.digest(own.buffer, count, new ArrayBuffer(count * DIGEST_SIZE));
+  return { pages: new Uint8Array(pages), digests: new Uint8Array(digests) };
 }
 
 function headChecksum(header: Uint8Array, digests: Uint8Array): number {

@@ -126,8 +126,13 @@ export async function* scanPack(
   }
 }
 
-/** Up to `length` bytes at `position`; fewer at the end of the file. */
-export async function readAt(handle: FileHandle, path: string, position: number, length: number): Promise<Buffer> {
+/** Up to `length` bytes at `position`, in memory of their own; fewer at the end of the file. */
+export async function readAt(
+  handle: FileHandle,
+  path: string,
+  position: number,
+  length: number,
+): Promise<Buffer<ArrayBuffer>> {
   const buffer = Buffer.allocUnsafeSlow(length);
   let got = 0;
   try {

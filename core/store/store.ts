@@ -30,6 +30,7 @@ export interface StoreOptions {
  */
 export class Store {
   readonly name: string;
+  readonly checks = true;
   readonly layout: Layout;
   readonly index: DigestIndex;
   readonly #reader: GroupReader;
@@ -171,6 +172,7 @@ export class Store {
     await this.#queue?.settled().catch(() => {});
     if (this.#writer) await this.index.merge().catch(() => {});
     await this.#writer?.close();
+    this.#reader.close();
     for (const lock of this.#locks) await lock.release();
   }
 
