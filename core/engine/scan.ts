@@ -1,17 +1,23 @@
 import { DIGEST_SIZE, PAGE_SIZE } from "../content/page.ts";
 import { PageDigester } from "../content/page-digester.ts";
 import type { Piece } from "../machines/machine.ts";
-import type { Segmenter, SegmentSink } from "../segment/segmenter.ts";
+import { MAX_HELD, type Segmenter, type SegmentSink } from "../segment/segmenter.ts";
 
 /** Chunks that are digested at once: 1 MiB. */
 const BLOCK_CHUNKS = 256;
 const SLICE_BYTES = 64 << 10;
 /** A slice, and what the segmenter held back, may hold so many chunks. */
 const SLICE_CHUNKS = 20;
+/** What a slice, and what the segmenter held back, may add to the literals. */
+const SLICE_LITERALS = SLICE_BYTES + MAX_HELD;
+const BLOCK_LITERALS = 1 << 20;
 
 const ZEROS = new Uint8Array(SLICE_BYTES);
 
-/** Chunks of a stream, in order, and what is known of them. Valid until the call returns, or what it returns resolves. */
+/**
+ * Chunks of a stream, in order, and what is known of them. Valid until the call returns, or what it returns resolves.
+ * Blocks end about where batches do.
+ */
 export interface ScannedBlock {
   readonly count: number;
   /** 4096 bytes each. */
@@ -21,6 +27,10 @@ export interface ScannedBlock {
   readonly words: Int32Array;
   /** Where in the stream each begins. */
   readonly offsets: Float64Array;
+  /** As the segmenter gives them. */
+  readonly keys: Float64Array;
+  /** What lies in no chunk, since the last block; there may be no chunk at all. */
+  readonly literals: Uint8Array;
 }
 
 /** What of a stream is in no chunk, in bytes. */
@@ -37,18 +47,23 @@ export async function scanContents(
 ): Promise<ScannedRest> {
   const digester = new PageDigester();
   const offsets = new Float64Array(BLOCK_CHUNKS);
+  const keys = new Float64Array(BLOCK_CHUNKS);
+  const literals = Buffer.allocUnsafeSlow(BLOCK_LITERALS + SLICE_LITERALS);
   let pages: Buffer = Buffer.from(new ArrayBuffer(BLOCK_CHUNKS * PAGE_SIZE));
   let digests = new ArrayBuffer(BLOCK_CHUNKS * DIGEST_SIZE);
   const rest = { zero: 0, literal: 0 };
   let position = 0;
   let count = 0;
+  let literalsEnd = 0;
   const sink: SegmentSink = {
-    literal(_bytes, start, end) {
+    literal(bytes, start, end) {
+      literalsEnd += Buffer.prototype.copy.call(bytes, literals, literalsEnd, start, end);
       rest.literal += end - start;
       position += end - start;
     },
-    chunk(bytes, start) {
+    chunk(bytes, start, key) {
       Buffer.prototype.copy.call(bytes, pages, count * PAGE_SIZE, start, start + PAGE_SIZE);
+      keys[count] = key;
       offsets[count++] = position;
       position += PAGE_SIZE;
     },
@@ -57,18 +72,23 @@ export async function scanContents(
       position += length;
     },
   };
+  const isFull = () => count + SLICE_CHUNKS > BLOCK_CHUNKS || literalsEnd > BLOCK_LITERALS;
   const finish = async () => {
-    if (count === 0) return;
-    const done = await digester.digest(pages.buffer as ArrayBuffer, count, digests);
-    pages = Buffer.from(done.pages);
-    digests = done.digests;
-    const block = { count, pages, digests: new Uint8Array(digests), words: new Int32Array(digests), offsets };
+    if (count === 0 && literalsEnd === 0) return;
+    if (count > 0) {
+      const done = await digester.digest(pages.buffer as ArrayBuffer, count, digests);
+      pages = Buffer.from(done.pages);
+      digests = done.digests;
+    }
+    const found = { count, pages, digests: new Uint8Array(digests), words: new Int32Array(digests) };
+    const block = { ...found, offsets, keys, literals: literals.subarray(0, literalsEnd) };
     count = 0;
+    literalsEnd = 0;
     await visit(block);
   };
   const push = async (bytes: Uint8Array) => {
     for (let at = 0; at < bytes.length; at += SLICE_BYTES) {
-      if (count + SLICE_CHUNKS > BLOCK_CHUNKS) await finish();
+      if (isFull()) await finish();
       segmenter.push(bytes, at, Math.min(bytes.length, at + SLICE_BYTES), sink);
     }
   };
@@ -78,7 +98,7 @@ export async function scanContents(
         await push(piece.bytes);
         piece.release?.();
       } else if (segmenter.pushZeros) {
-        if (count + SLICE_CHUNKS > BLOCK_CHUNKS) await finish();
+        if (isFull()) await finish();
         segmenter.pushZeros(piece.zeros, sink);
       } else {
         for (let left = piece.zeros; left > 0; left -= ZEROS.length) await push(ZEROS.subarray(0, left));

@@ -21,6 +21,9 @@ const BUCKET_KEYS = 8;
 const MAX_BUCKET = 1024;
 /** A slot's counter is 4 x its keys + the XOR of which of their three slots it is; more would overflow it. */
 const MAX_COUNTER = 252;
+/** Any seed does for the sums that the others come from; these are digits of pi. */
+const SUM_SEED0 = 0x243f_6a88;
+const SUM_SEED1 = 0x85a3_08d3;
 
 export interface FuseParts {
   /** Distinct keys. */
@@ -42,9 +45,9 @@ export function seedsFor(keys: Uint32Array): Seeds {
   let sum0 = 0;
   let sum1 = 0;
   for (let i = 0; i + 1 < keys.length; i += 2) {
-    const high = hashHigh(keys[i]!, keys[i + 1]!, 0x243f_6a88, 0x85a3_08d3);
+    const high = hashHigh(keys[i]!, keys[i + 1]!, SUM_SEED0, SUM_SEED1);
     sum0 = (sum0 + high) | 0;
-    sum1 = (sum1 + hashLow(keys[i]!, keys[i + 1]!, 0x243f_6a88, high)) | 0;
+    sum1 = (sum1 + hashLow(keys[i]!, keys[i + 1]!, SUM_SEED0, high)) | 0;
   }
   return (attempt) => {
     const seed0 = mix(sum0 + Math.imul(attempt, 0x9e37_79b1));

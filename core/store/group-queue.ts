@@ -8,14 +8,27 @@ const MOST = 4;
 /** What arrives is to be written fast; a repack compresses harder. */
 const ARRIVAL_LEVEL = 1;
 
+interface GroupBuffers {
+  readonly digests: Buffer;
+  readonly pages: Buffer;
+}
+
+function groupBuffers(): GroupBuffers {
+  return {
+    digests: Buffer.allocUnsafeSlow(GROUP_CONTENTS * DIGEST_SIZE),
+    pages: Buffer.allocUnsafeSlow(GROUP_CONTENTS * PAGE_SIZE),
+  };
+}
+
 /** Gathers contents into groups, compresses several at once, and writes them in their order. */
 export class GroupQueue {
   readonly #recent: RecentContents;
   readonly #writer: PackWriter;
   readonly #waiting: Promise<void>[] = [];
+  /** Used again: touching new memory takes longer than copying into it. */
+  readonly #free: GroupBuffers[] = [];
   #group: RecentGroup | undefined;
-  #digests = Buffer.alloc(0);
-  #pages = Buffer.alloc(0);
+  #buffers: GroupBuffers | undefined;
   #count = 0;
   #written: Promise<void> = Promise.resolve();
   #error: Error | undefined;
@@ -32,14 +45,14 @@ export class GroupQueue {
     if (this.#error) throw this.#error;
     if (!this.#group) {
       this.#group = this.#recent.begin();
-      this.#digests = Buffer.allocUnsafeSlow(GROUP_CONTENTS * DIGEST_SIZE);
-      this.#pages = Buffer.allocUnsafeSlow(GROUP_CONTENTS * PAGE_SIZE);
+      this.#buffers = this.#free.pop() ?? groupBuffers();
       this.#count = 0;
     }
     this.#recent.add(words, (index * DIGEST_SIZE) / 4);
     const at = this.#count++;
-    this.#digests.set(digests.subarray(index * DIGEST_SIZE, (index + 1) * DIGEST_SIZE), at * DIGEST_SIZE);
-    this.#pages.set(pages.subarray(page * PAGE_SIZE, (page + 1) * PAGE_SIZE), at * PAGE_SIZE);
+    const own = this.#buffers!;
+    own.digests.set(digests.subarray(index * DIGEST_SIZE, (index + 1) * DIGEST_SIZE), at * DIGEST_SIZE);
+    own.pages.set(pages.subarray(page * PAGE_SIZE, (page + 1) * PAGE_SIZE), at * PAGE_SIZE);
     if (this.#count === GROUP_CONTENTS) this.close();
   }
 
@@ -47,14 +60,16 @@ export class GroupQueue {
   close(): void {
     const group = this.#group;
     if (!group) return;
+    const buffers = this.#buffers!;
     this.#group = undefined;
-    const digests = this.#digests.subarray(0, this.#count * DIGEST_SIZE);
-    const encoded = encodeGroup(digests, this.#pages.subarray(0, this.#count * PAGE_SIZE), ARRIVAL_LEVEL);
+    const digests = buffers.digests.subarray(0, this.#count * DIGEST_SIZE);
+    const encoded = encodeGroup(digests, buffers.pages.subarray(0, this.#count * PAGE_SIZE), ARRIVAL_LEVEL);
     const written = Promise.all([encoded, this.#written]).then(async ([parts]) => {
       if (this.#error) throw this.#error;
       group.place = await this.#writer.append(parts);
       group.end = this.#writer.position.offset;
       this.bytes += group.end - group.place.offset;
+      this.#free.push(buffers);
     });
     written.catch((error) => {
       this.#error ??= error;

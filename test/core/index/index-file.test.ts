@@ -326,6 +326,13 @@ describe("a forged index", () => {
     expect([error.code, error.message.includes("can't be understood")]).toEqual(["integrity", true]);
   });
 
+  test("whose map has another checksum is refused before the map is decoded", async () => {
+    const body = Buffer.from(example.subarray(0, -32));
+    body[RECORDS - 1]! ^= 1;
+    const error = await refused(Buffer.concat([body, sha256(body)]));
+    expect([error.code, error.message.includes("has a wrong checksum")]).toEqual(["integrity", true]);
+  });
+
   test("whose count is not that of its records is refused before anything is allocated", async () => {
     for (const count of [0, 2, 4, 2 ** 32, Number.MAX_SAFE_INTEGER]) {
       const { code, message } = await refused(forged({ ...META, count }));
