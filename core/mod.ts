@@ -3,10 +3,12 @@
  * Transports are exported by `shrinker/transports`.
  */
 export { autoCodec } from "./engine/auto-codec.ts";
+export type { ContentBroker } from "./engine/broker.ts";
 export { CODEC_NAMES, type CodecName, type CodecPolicy, fixedCodec } from "./engine/codec-policy.ts";
 export type { Counters } from "./engine/counters.ts";
 export type { Agreement } from "./engine/handshake.ts";
 export { type ContentStatistics, countContents } from "./engine/inspect.ts";
+export type { ContentKeeper } from "./engine/keeper.ts";
 export { type MigrationOptions, type StreamOutcome, sendAll } from "./engine/migration.ts";
 export type { ReceivedStream } from "./engine/receiver.ts";
 export type { SentStream } from "./engine/sender.ts";
@@ -18,6 +20,7 @@ export {
   type SourceOptions,
   type SourceSession,
 } from "./engine/session.ts";
+export type { DestinationSite, PastContents, SiteKnowledge, SiteMemory } from "./engine/site.ts";
 export {
   CancelledError,
   ERROR_CODES,
@@ -27,7 +30,9 @@ export {
   ProtocolError,
   ShrinkerError,
 } from "./errors.ts";
+export { type IndexFile, readIndexFile, writeIndexFile } from "./index/index-file.ts";
 export { memoryIndex } from "./index/memory.ts";
+export { PrefixTable, PrefixTableBuilder, prefixIndex } from "./index/prefix-table.ts";
 export type { SiteIndex } from "./index/site-index.ts";
 export { checkStreamName, type NamedSpec, parseMachine } from "./machines/image/name.ts";
 export { type ImageSpec, openImage } from "./machines/image/source.ts";
@@ -46,6 +51,13 @@ export type { QemuObserver, QemuSection, QemuState, QemuStatistics } from "./seg
 export { createQemuSegmenter, type QemuSegmenter } from "./segment/qemu.ts";
 export { segmentFormats, sniffFormat } from "./segment/registry.ts";
 export { MAX_HELD, NO_KEY, type Segmenter, type SegmentFormat, type SegmentSink } from "./segment/segmenter.ts";
+export { listSnapshots, type Manifest, readManifest, snapshotPath } from "./site/manifest.ts";
+export { nothingHere } from "./site/nothing.ts";
+export { type SeedFile, Seeds } from "./site/seeds.ts";
+export { SharedStore } from "./site/shared-store.ts";
+export { type SiteMemoryOptions, siteMemory } from "./site/site-memory.ts";
+export { openStoreSite, type SiteParts } from "./site/store-site.ts";
+export { Store, type StoreOptions } from "./store/store.ts";
 export { type CountedConnection, countBytes } from "./transport/count.ts";
 export { limitRate } from "./transport/limit.ts";
 export {

@@ -26,7 +26,7 @@ export async function summarize(store: Store | undefined, seeds: Seeds | undefin
   let end = 0;
   for (const { records, payloadSize } of tables) {
     const view = new DataView(records.buffer, records.byteOffset, records.byteLength);
-    for (let at = 0; at < records.length; at += PREFIX_SIZE + payloadSize) {
+    for (let at = 0; at < records.byteLength; at += PREFIX_SIZE + payloadSize) {
       keys[end++] = view.getUint32(at, true);
       keys[end++] = view.getUint32(at + 4, true);
     }

@@ -7,17 +7,17 @@ export function mergeRuns(older: PrefixTable, newer: PrefixTable): PrefixTable {
   const size = PREFIX_SIZE + payload;
   const a = older.records;
   const b = newer.records;
-  const merged = new Uint8Array(a.length + b.length);
+  const merged = new Uint8Array(a.byteLength + b.byteLength);
   let end = 0;
   let i = 0;
   let j = 0;
-  while (i < a.length && j < b.length) {
+  while (i < a.byteLength && j < b.byteLength) {
     const order = compareBytes(a, i, b, j, PREFIX_SIZE);
     // A run of records of one side is copied at once.
     if (order < 0) {
       const from = i;
       do i += size;
-      while (i < a.length && compareBytes(a, i, b, j, PREFIX_SIZE) < 0);
+      while (i < a.byteLength && compareBytes(a, i, b, j, PREFIX_SIZE) < 0);
       merged.set(a.subarray(from, i), end);
       end += i - from;
     } else {
@@ -28,8 +28,8 @@ export function mergeRuns(older: PrefixTable, newer: PrefixTable): PrefixTable {
     }
   }
   merged.set(a.subarray(i), end);
-  end += a.length - i;
+  end += a.byteLength - i;
   merged.set(b.subarray(j), end);
-  end += b.length - j;
+  end += b.byteLength - j;
   return new PrefixTable(end === merged.length ? merged : merged.slice(0, end), payload);
 }

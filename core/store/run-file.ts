@@ -75,7 +75,7 @@ export async function readRun(path: string): Promise<RunContents> {
   if (head.readUInt16LE(8) !== VERSION)
     throw new ShrinkerError("refused", `"${path}" is of another version: use the release that wrote it`);
   const records = await readAt(handle, path, headLength, count * RECORD);
-  if (records.length !== count * RECORD || crc32(records) !== head.readUInt32LE(20)) throw damaged(path);
+  if (records.byteLength !== count * RECORD || crc32(records) !== head.readUInt32LE(20)) throw damaged(path);
   if (!isSorted(records, PLACE_BYTES)) throw damaged(path);
   const covered = new Map<number, number>();
   for (let at = HEADER; at < headLength; at += COVERED) covered.set(head.readUInt32LE(at), head.readUInt32LE(at + 4));

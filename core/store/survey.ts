@@ -52,46 +52,29 @@ export async function* surveyPack(
   { known, promised, mayTear }: Expected,
   survey: Survey,
 ): AsyncGenerator<ScannedGroup, void, undefined> {
-  const read = { end: 0, size: 0 };
-  let groups = 0;
-  for (let start = 0; ; ) {
+  for (let start: number | undefined = 0; start !== undefined; ) {
     survey.starts.push(start);
     let beginning = false;
     try {
-      for await (const group of scanPack(path, start, read)) {
-        groups++;
-        yield group;
-        survey.end = group.offset;
-      }
+      yield* scanPack(path, start, survey);
     } catch (error) {
       if (!(error instanceof IntegrityError)) throw error;
       beginning = true;
     }
-    survey.end = Math.max(read.end, start);
-    survey.size = read.size;
-    if (!beginning && survey.end >= read.size) break;
-    const next = beginning ? PACK_HEADER : known().find((offset) => offset > survey.end);
+    const { end, size } = survey;
+    if (end >= size) break;
+    const next = beginning ? PACK_HEADER : known().find((offset) => offset > end);
+    start = next !== undefined && next < size ? next : undefined;
     const why = beginning ? "its beginning is damaged" : "the head of a group is damaged";
-    if (next !== undefined && next < read.size) {
-      addGap(survey.gaps, { offset: survey.end, end: next, why });
-      start = next;
-      continue;
-    }
-    addGap(survey.gaps, { offset: survey.end, end: Number.POSITIVE_INFINITY, why });
-    break;
+    addGap(survey.gaps, { offset: end, end: start ?? Number.POSITIVE_INFINITY, why });
   }
-  const rest = survey.gaps.at(-1);
-  const end = rest?.end === Number.POSITIVE_INFINITY ? rest.offset : survey.end;
-  // A pack that has no whole header never had a group.
-  const never = promised === 0 && survey.size < PACK_HEADER;
-  if (survey.size < promised) {
-    if (end !== survey.end || rest?.offset === end) survey.gaps.pop();
-    const why = `it is cut short: it has ${survey.size} bytes of at least ${promised}`;
-    survey.gaps.push({ offset: end, end: Number.POSITIVE_INFINITY, why });
-  } else if (end < survey.size && end >= promised && (mayTear || never) && (end > 0 || groups === 0)) {
-    survey.gaps.pop();
-    survey.torn = end;
-  }
+  const { gaps, size } = survey;
+  const rest = gaps.at(-1)?.end === Number.POSITIVE_INFINITY ? gaps.pop()! : undefined;
+  if (size < promised) {
+    const why = `it is cut short: ${size} bytes are left of at least ${promised}`;
+    gaps.push({ offset: rest?.offset ?? survey.end, end: Number.POSITIVE_INFINITY, why });
+  } else if (rest && rest.offset >= promised && (mayTear || size < PACK_HEADER)) survey.torn = rest.offset;
+  else if (rest) gaps.push(rest);
 }
 
 /** Damage that follows at once on other damage is the same. */

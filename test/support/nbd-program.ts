@@ -60,6 +60,7 @@ async function main(args: readonly string[]): Promise<void> {
     {
       bytes,
       extents,
+      ...(way === "NO NBD" && { greeting: Buffer.from("SSH-2.0-OpenSSH_9.2p1 Debian") }),
       request({ command }) {
         if (command === DISCONNECT) setTimeout(() => process.exit(0), 20);
         if (command !== READ || (way !== "GONE!!" && way !== "SILENT")) return undefined;

@@ -20,4 +20,3 @@ export function thrown(work: () => unknown): unknown {
   }
   return undefined;
 }
-

@@ -170,4 +170,3 @@ describe("seeds of a fuse filter", () => {
     expect(seeds.size).toBe(64);
   });
 });
-

@@ -163,6 +163,26 @@ describe("a core", () => {
     expect(elf(bytes).segments).toEqual(asRaw(ram, table) as Recording["segments"]);
   });
 
+  test("a part of which ends within a page has that page if another has", () => {
+    const table = FILE_HEADER + 2 * PROGRAM_HEADER;
+    const loads = [PAGE + 100, 3 * PAGE].map((size) => ({ offset: table, size }));
+    const ram = memory("abc");
+    expect(elf(Buffer.concat([coreHeaders(loads), ram])).segments).toEqual(asRaw(ram, table) as Recording["segments"]);
+  });
+
+  test("may have its table of regions 64 KiB further, and not beyond", () => {
+    const found = [65_536, 65_537].map((tableOffset) => {
+      const at = tableOffset + PROGRAM_HEADER + 3;
+      const headers = coreHeaders([{ offset: at, size: 2 * PAGE }], { tableOffset });
+      const table = headers.subarray(FILE_HEADER);
+      const gap = Buffer.alloc(tableOffset - FILE_HEADER, "gap");
+      const bytes = Buffer.concat([headers.subarray(0, FILE_HEADER), gap, table, Buffer.alloc(3), memory("ab")]);
+      return elf(bytes).segments.map(({ offset }) => offset - at);
+    });
+    expect(found[0]?.slice(-2)).toEqual([0, PAGE]);
+    expect(found[1]).not.toContain(0);
+  });
+
   test("whose regions overlap askew keeps the first whole and what lies behind it of the second", () => {
     const table = FILE_HEADER + 2 * PROGRAM_HEADER;
     const loads = [
@@ -179,15 +199,20 @@ describe("headers that make no sense", () => {
   const load = { offset: FILE_HEADER + PROGRAM_HEADER + 3, size: 2 * PAGE };
   const other = Buffer.from(coreHeaders([load]));
   other[4] = 1;
+  // The header itself, taken for a table, names a region from 4 GiB on.
+  const within = coreHeaders([load], { tableOffset: 8 });
+  within[8] = 1;
+  within[40] = 1;
+  const uncounted = coreHeaders([{ offset: 3_700_003, size: 2 * PAGE }], { count: 0xffff });
   test.each([
     ["no memory", coreHeaders([])],
     ["notes only", coreHeaders([{ type: 4, ...load }])],
     ["another class", other],
     ["a table far away", coreHeaders([load], { tableOffset: 65_537 })],
     ["a table at the end of numbers", coreHeaders([load], { tableOffset: 2n ** 64n - 1n })],
-    ["a table in the header", coreHeaders([load], { tableOffset: 63 })],
+    ["a table in the header", within],
     ["entries of another size", coreHeaders([load], { entrySize: 64 })],
-    ["more entries than can be counted", coreHeaders([load], { count: 0xffff })],
+    ["more entries than can be counted", Buffer.concat([uncounted, Buffer.alloc(3_700_000, "more")])],
     [
       "regions beyond numbers",
       coreHeaders([
@@ -198,7 +223,7 @@ describe("headers that make no sense", () => {
     ["regions in the headers", coreHeaders([{ offset: 0, size: 100 }])],
   ])("%s: cut as raw", (_, head) => {
     const bytes = Buffer.concat([head, memory("azzb", 99)]);
-    for (const cuts of [[bytes.length], [1], [50, 5000]]) {
+    for (const cuts of [[bytes.length], [bytes.length > 2 ** 20 ? 1001 : 1], [50, 5000]]) {
       const found = elf(bytes, cuts);
       expect(found.segments).toEqual(segment(rawFormat.create(), bytes, cuts).segments as typeof found.segments);
       expect(same(found.bytes, bytes)).toBe(true);
@@ -209,9 +234,12 @@ describe("headers that make no sense", () => {
     const cut = (format: typeof elfFormat) => {
       const recorder = createRecorder();
       const segmenter = format.create();
-      segmenter.push(coreHeaders([load, load]), 0, 100, recorder.sink);
+      const first = FILE_HEADER + PROGRAM_HEADER;
+      const head = coreHeaders([{ offset: 50_003, size: 3 * PAGE }, load]);
+      segmenter.push(head, 0, first, recorder.sink);
       segmenter.pushZeros?.(10 * PAGE, recorder.sink);
-      segmenter.push(memory("ab"), 0, 2 * PAGE, recorder.sink);
+      segmenter.push(head, first, head.length, recorder.sink);
+      segmenter.push(memory("abcdef"), 0, 6 * PAGE, recorder.sink);
       segmenter.flush(recorder.sink);
       return recorder.end();
     };

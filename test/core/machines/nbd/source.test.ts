@@ -84,6 +84,14 @@ describe("what can't be read", () => {
     expect(program.runs()).toBe(false);
   });
 
+  test("as the server speaks another protocol: it is ended", async () => {
+    writeFileSync(at("disk"), "NO NBD");
+    const error = await failure(within(open("disk")));
+    expect(error.code).toBe("integrity");
+    expect(error.message).toContain(`Cannot read "${at("disk")}": its NBD server breaks the protocol: `);
+    expect(program.runs()).toBe(false);
+  });
+
   test("any more, for the server has ended, is told in its words", async () => {
     writeFileSync(at("disk"), Buffer.concat([Buffer.from("GONE!!"), disk]));
     const error = await failure(within(readAll(await open("disk"))));
