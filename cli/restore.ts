@@ -1,14 +1,11 @@
-import { statSync } from "node:fs";
-import { fileError, ShrinkerError } from "../core/errors.ts";
+import { ShrinkerError } from "../core/errors.ts";
 import { directoryTarget } from "../core/machines/image/target.ts";
-import { snapshotPath } from "../core/site/manifest.ts";
 import { SharedStore } from "../core/site/shared-store.ts";
 import { openStoreSite } from "../core/site/store-site.ts";
-import { openLayout } from "../core/store/layout.ts";
-import { bundle } from "../transports/bundle.ts";
 import type { Action } from "./command.ts";
 import { discardingTarget } from "./discard.ts";
 import { makeFolder } from "./folders.ts";
+import { findManifest, openManifest } from "./manifests.ts";
 import { receiveOnce } from "./receive-once.ts";
 import { readDomain, readSpoolDir, readStoreDir, SPOOL_DIR, WINDOW_LOG } from "./settings.ts";
 import { software } from "./version.ts";
@@ -26,11 +23,9 @@ export const restore: Action = async (invocation) => {
     throw new ShrinkerError("usage", "Where to put the machines? Give --output DIR");
   const domain = readDomain(options);
   const dir = readStoreDir(options);
-  const path = snapshotPath(await openLayout(dir, domain, false), name);
-  const size = manifestSize(path, name, dir);
+  const manifest = await findManifest(dir, domain, name);
   if (!dryRun) await makeFolder(directory!);
-  const listener = await bundle.listen({ scheme: "file", rest: path, text: `file:${path}` }, { signal });
-  const connection = (await listener.accept())!;
+  const connection = await openManifest(manifest, signal);
   const store = new SharedStore(dir, { domain, warn: output.note });
   const receiving = {
     domain,
@@ -47,14 +42,5 @@ export const restore: Action = async (invocation) => {
     dryRun,
     event: output.event,
   };
-  return receiveOnce({ ...connection, peer: `snapshot "${name}"` }, receiving, size, "in the manifest", invocation);
+  return receiveOnce(connection, receiving, manifest.size, "in the manifest", invocation);
 };
-
-function manifestSize(path: string, name: string, dir: string): number {
-  try {
-    return statSync(path).size;
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw fileError("Cannot read", path, error);
-    throw new ShrinkerError("input", `There is no snapshot "${name}" in "${dir}": see shrinker list --store ${dir}`);
-  }
-}

@@ -9,7 +9,7 @@ import type { Connection } from "../core/transport/transport.ts";
 import { CODEC } from "../core/wire/numbers.ts";
 import { bundle } from "../transports/bundle.ts";
 import type { Action } from "./command.ts";
-import { openMachines } from "./machines.ts";
+import { closeMachines, openMachines } from "./machines.ts";
 import { parseChoice } from "./options.ts";
 import { send, totalSize } from "./send.ts";
 import { readDomain, readLogLimit, readStoreDir, WINDOW_LOG } from "./settings.ts";
@@ -42,6 +42,8 @@ export const snapshot: Action = async (invocation) => {
   const dir = readStoreDir(options);
   const format = options.read("format", parseChoice([...segmentFormats.keys()]));
   const sources = await openMachines(args, { format, signal });
+  await using open = new AsyncDisposableStack();
+  open.defer(() => closeMachines(sources));
   const total = totalSize(sources);
   const store = await Store.open(dir, { domain, write: true, warn: output.note });
   try {

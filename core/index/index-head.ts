@@ -81,6 +81,14 @@ export async function readHead(handle: FileHandle, path: string): Promise<{ head
   }
 }
 
+/**
+ * Whether a file that begins so is to be read as an index: by most of its first bytes, as one that is damaged there is still
+ * no image. So are this program's other files, which begin almost alike.
+ */
+export function looksLikeIndex(head: Uint8Array): boolean {
+  return MAGIC.filter((byte, i) => head[i] === byte).length >= MAGIC.length - 2;
+}
+
 /** Fills all of `target` from `position` on; false where the file ends before. */
 export async function readInto(handle: FileHandle, target: Uint8Array, position: number): Promise<boolean> {
   for (let done = 0; done < target.length; ) {

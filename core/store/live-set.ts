@@ -34,6 +34,12 @@ export class LiveContents {
     this.#packs[number] = pack;
   }
 
+  /** A pack keeps nothing. */
+  release(pack: number): void {
+    const packs = this.#packs;
+    for (let number = 0; number < packs.length; number++) if (packs[number] === pack) packs[number] = 0;
+  }
+
   /** How many of the digests in `digests`, which have `size` bytes each, are in no pack. */
   lacking(digests: Uint8Array, size: number): number {
     let lacking = 0;

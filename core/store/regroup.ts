@@ -12,9 +12,16 @@ interface GroupBuffers {
   readonly pages: Buffer;
 }
 
+/** Where contents lie that were put into new groups. */
+export interface Regrouped {
+  readonly table: PrefixTable;
+  /** How far each new pack reaches. */
+  readonly covered: ReadonlyMap<number, number>;
+}
+
 /**
- * Puts contents into new groups, as large as they may be, in the order in which they come. Four groups of 4 MiB are on the way, and
- * 56 bytes a content are taken for the index.
+ * Puts contents into new groups, as large as they may be, in the order in which they come. Up to six groups of 4 MiB are on their
+ * way, and the index takes 56 bytes a content.
  */
 export class Regrouper {
   readonly #writer: PackWriter;
@@ -26,6 +33,8 @@ export class Regrouper {
   #buffers: GroupBuffers | undefined;
   #count = 0;
   #written: Promise<void> = Promise.resolve();
+  /** Bytes of the groups that are written. */
+  bytes = 0;
 
   /** @param level of zstd */
   constructor(writer: PackWriter, level: number) {
@@ -33,11 +42,51 @@ export class Regrouper {
     this.#level = level;
   }
 
-  /** Copies the content at `pages[page * 4096]`; resolves when there is room for another. */
-  async add(digests: Uint8Array, index: number, pages: Uint8Array): Promise<void> {
+  /** Copies the content `index` of a group. */
+  add(digests: Uint8Array, pages: Uint8Array, index: number): void {
     this.#buffers ??= this.#free.pop() ?? {
       digests: Buffer.allocUnsafeSlow(MAX_GROUP_CONTENTS * DIGEST_SIZE),
       pages: Buffer.allocUnsafeSlow(MAX_GROUP_CONTENTS * PAGE_SIZE),
     };
+    const own = this.#buffers;
+    const at = this.#count++;
+    own.digests.set(digests.subarray(index * DIGEST_SIZE, (index + 1) * DIGEST_SIZE), at * DIGEST_SIZE);
+    own.pages.set(pages.subarray(index * PAGE_SIZE, (index + 1) * PAGE_SIZE), at * PAGE_SIZE);
+    if (this.#count === MAX_GROUP_CONTENTS) this.#close();
+  }
+
+  /** Resolves when there is room for another group. Rejects where one could not be written. */
+  async room(): Promise<void> {
+    while (this.#waiting.length >= MOST) await this.#waiting.shift();
+  }
+
+  /** Writes what is left, and makes it all last. */
+  async finish(): Promise<Regrouped> {
+    this.#close();
+    await this.#written;
+    await this.#writer.sync();
+    return { table: this.#builder.build(), covered: this.#covered };
+  }
+
+  #close(): void {
+    const buffers = this.#buffers;
+    if (!buffers || this.#count === 0) return;
+    this.#buffers = undefined;
+    const count = this.#count;
+    this.#count = 0;
+    const digests = buffers.digests.subarray(0, count * DIGEST_SIZE);
+    const encoded = encodeGroup(digests, buffers.pages.subarray(0, count * PAGE_SIZE), this.#level);
+    // Of one that fails all that follow fail, too: groups lie in their order.
+    const written = Promise.all([encoded, this.#written]).then(async ([parts]) => {
+      const place = await this.#writer.append(parts);
+      const { offset: end } = this.#writer.position;
+      for (let slot = 0; slot < count; slot++) DigestIndex.put(this.#builder, digests, slot * DIGEST_SIZE, place, slot);
+      this.#covered.set(place.pack, end);
+      this.bytes += end - place.offset;
+      this.#free.push(buffers);
+    });
+    written.catch(() => {});
+    this.#written = written;
+    this.#waiting.push(written);
   }
 }
