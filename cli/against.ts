@@ -1,8 +1,8 @@
 import type { SourceOptions } from "../core/engine/session.ts";
 import { ShrinkerError } from "../core/errors.ts";
-import { readIndexFile } from "../core/index/index-file.ts";
 import { prefixIndex } from "../core/index/prefix-table.ts";
 import type { Options } from "./options.ts";
+import { openIndex } from "./sources.ts";
 
 /** What `--against FILE` says: a bundle leaves out what the index lists, and names it. */
 export async function readAgainst(
@@ -16,11 +16,7 @@ export async function readAgainst(
     const message = "--against is for bundles: over a link the destination says itself what it holds";
     throw new ShrinkerError("usage", message);
   }
-  const { meta, table, digest } = await readIndexFile(path);
-  if (meta.domain !== domain) {
-    const message = `"${path}" lists the domain "${meta.domain}", not "${domain}": contents of different domains never meet`;
-    throw new ShrinkerError("refused", message);
-  }
+  const { meta, table, digest } = await openIndex(path, domain);
   const seeds = meta.seeds.map(({ name, size }) => ({ name, size }));
   const site = meta.site && { site: meta.site };
   const generation = meta.generation && { generation: meta.generation };

@@ -6,6 +6,8 @@ import type { Interrupt } from "./signals.ts";
 export interface OptionSpec {
   /** Without the dashes. */
   readonly name: string;
+  /** One letter that stands for it behind a single dash. */
+  readonly short?: string;
   /** What stands for its value in the help; a flag has none. */
   readonly value?: string;
   /** Whether it may be given several times. */

@@ -14,7 +14,10 @@ export function printHelp(name: string | undefined): void {
   cli.option("--version", "Display the version");
   for (const { name, args, text, options, examples } of commands) {
     const command = cli.command(`${name} ${args}`, text).usage(`${name} ${args} [options]`);
-    for (const { name, value, text } of options) command.option(value ? `--${name} <${value}>` : `--${name}`, text);
+    for (const { name, short, value, text } of options) {
+      const names = short ? `-${short}, --${name}` : `--${name}`;
+      command.option(value ? `${names} <${value}>` : names, text);
+    }
     for (const example of examples) command.example(`  ${example}`);
   }
   const command = cli.commands.find((command) => command.isMatched(name ?? ""));

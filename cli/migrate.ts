@@ -8,6 +8,7 @@ import { findTransport } from "./addresses.ts";
 import { readAgainst } from "./against.ts";
 import type { Action } from "./command.ts";
 import { discardingConnection } from "./discard.ts";
+import { askDestination } from "./dry-run.ts";
 import { closeMachines, openMachines } from "./machines.ts";
 import { parseChoice } from "./options.ts";
 import { send, totalSize } from "./send.ts";
@@ -32,17 +33,17 @@ export const migrate: Action = async (invocation) => {
   const format = options.read("format", parseChoice([...segmentFormats.keys()]));
   const compress = options.read("compress", parseChoice(CODEC_NAMES)) ?? "zstd";
   const dryRun = options.flag("dry-run");
-  const recorded = dryRun || address.scheme === "file";
-  const beside = address.scheme === "file" && address.rest !== "-" && !dryRun ? dirname(address.rest) : SPOOL_DIR;
+  const bundled = address.scheme === "file";
+  const beside = bundled && address.rest !== "-" && !dryRun ? dirname(address.rest) : SPOOL_DIR;
   const domain = readDomain(options);
-  const against = await readAgainst(options, domain, recorded);
+  const against = await readAgainst(options, domain, bundled);
   const settings = {
     domain,
     windowLog: WINDOW_LOG,
     software,
     signal,
     spoolDir: readSpoolDir(options, beside),
-    codec: chooseCodec(compress, recorded),
+    codec: chooseCodec(compress, bundled || dryRun),
     ...against,
   };
 
@@ -51,20 +52,25 @@ export const migrate: Action = async (invocation) => {
   open.defer(() => closeMachines(sources));
   const total = totalSize(sources);
   const logLimit = readLogLimit(options, Math.max(MIN_SPOOL_LIMIT, 2 * (total ?? 0)));
-  const state = recorded ? undefined : readState(options);
+  const state = bundled ? undefined : readState(options);
   const memory =
     state === undefined ? undefined : siteMemory({ folder: state, domain, plain: total, warn: output.note });
   const dialling = { signal, insecure: options.flag("insecure"), force: options.flag("force") };
+  const dial = () => transport.dial(address, dialling);
+  const session = { ...settings, logLimit, memory };
+  const asked = dryRun && !bundled ? await askDestination(await dial(), session) : undefined;
+  if (asked) output.event(asked.event);
   const sending = {
     sources,
     total,
-    dial: async () => (dryRun ? discardingConnection() : transport.dial(address, dialling)),
-    options: { ...settings, logLimit, memory },
+    dial: async () => (dryRun ? discardingConnection() : dial()),
+    options: { ...session, ...asked?.options },
     parallel,
     bandwidth,
     dryRun,
-    wireName: dryRun ? "would be sent" : recorded ? "in the bundle" : "on the wire",
+    wireName: dryRun ? "would be sent" : bundled ? "in the bundle" : "on the wire",
     more: () => ({ compress }),
+    ...(asked && { note: () => asked.note }),
   };
   // Awaited here: what has been opened is closed after it.
   return await send(sending, invocation);

@@ -31,8 +31,9 @@ export function readOptions(
   specs: readonly OptionSpec[],
   env: Readonly<Record<string, string | undefined>>,
 ): { args: string[]; options: Options } {
-  const types = specs.map(({ name, value, many = false }) => {
-    return [name, { type: value === undefined ? "boolean" : "string", multiple: many }] as const;
+  const types = specs.map(({ name, short, value, many = false }) => {
+    const type: "boolean" | "string" = value === undefined ? "boolean" : "string";
+    return [name, { type, multiple: many, ...(short && { short }) }] as const;
   });
   let values: Record<string, unknown>;
   let args: string[];

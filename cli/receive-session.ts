@@ -1,4 +1,5 @@
 import { noCounters } from "../core/engine/counters.ts";
+import { MissingContentsError } from "../core/engine/missing.ts";
 import type { ReceivedStream } from "../core/engine/receiver.ts";
 import { acceptSession, type DestinationOptions, type DestinationSession } from "../core/engine/session.ts";
 import type { ShrinkerError } from "../core/errors.ts";
@@ -42,6 +43,7 @@ export function startReceiving(accepted: Connection, options: ReceivingOptions):
       outcomes = await session.run();
     } catch (error) {
       broke = asError(error);
+      if (broke instanceof MissingContentsError) options.event(missingEvent(broke));
       outcomes = (await session?.receiver.outcomes()) ?? [];
     }
     const streams = outcomes.map((outcome) => summarize(outcome, options.dryRun));
@@ -67,6 +69,10 @@ export function startReceiving(accepted: Connection, options: ReceivingOptions):
     }),
     summary: receive(),
   };
+}
+
+function missingEvent({ index, contents, digests }: MissingContentsError): object {
+  return { type: "missing", ...(index && { index: hex(index) }), contents, digests };
 }
 
 /** Tells when a stream gets its name. */

@@ -41,7 +41,7 @@ export const snapshot: Action = async (invocation) => {
   const domain = readDomain(options);
   const dir = readStoreDir(options);
   const format = options.read("format", parseChoice([...segmentFormats.keys()]));
-  const sources = await openMachines(args, { format, signal });
+  const sources = await openMachines(args, { format, digest: options.flag("sha256"), signal });
   await using open = new AsyncDisposableStack();
   open.defer(() => closeMachines(sources));
   const total = totalSize(sources);

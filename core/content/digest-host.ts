@@ -109,5 +109,6 @@ function startThread(gone: () => void): Promise<DigestHost> {
 function transferred(request: DigestRequest): ArrayBuffer[] {
   if (request.kind === "bytes") return [request.buffer];
   if (request.kind === "packed") return [request.packed];
+  if (request.kind === "pack") return [request.pages];
   return request.kind === "pages" ? [request.pages, request.digests] : [];
 }

@@ -1,4 +1,4 @@
-import { zstdDecompressSync } from "node:zlib";
+import { constants, zstdCompressSync, zstdDecompressSync } from "node:zlib";
 import { sha256Into } from "../runtime.ts";
 import { DIGEST_SIZE, PAGE_SIZE } from "./page.ts";
 
@@ -19,10 +19,24 @@ export function digestPacked(packed: Uint8Array, count: number): { pages: ArrayB
     maxOutputLength: number;
   });
   if (plain.length !== length) throw new RangeError(`${plain.length} bytes where ${count} pages are due`);
-  // Memory of its own, that can be given to another thread.
-  const whole = plain.byteOffset === 0 && plain.buffer.byteLength === length && plain.buffer instanceof ArrayBuffer;
-  const pages = whole ? (plain.buffer as ArrayBuffer) : new Uint8Array(plain).buffer;
+  const pages = ownMemory(plain);
   const digests = new ArrayBuffer(count * DIGEST_SIZE);
   digestPages(pages, count, new Uint8Array(digests));
   return { pages, digests };
+}
+
+/** Compresses the first `count` pages to a zstd frame, in memory of its own. */
+export function packPages(pages: ArrayBuffer, count: number, level: number): ArrayBuffer {
+  const params = { [constants.ZSTD_c_compressionLevel]: level };
+  return ownMemory(zstdCompressSync(new Uint8Array(pages, 0, count * PAGE_SIZE), { params, chunkSize: ONE_CHUNK }));
+}
+
+/** Output comes in one piece: the runtimes put several together by copying. */
+const ONE_CHUNK = 1 << 20;
+
+/** The bytes in memory that holds nothing else, and so can be given to another thread; copied only where they have to be. */
+function ownMemory(bytes: Buffer): ArrayBuffer {
+  const { buffer, byteOffset, byteLength } = bytes;
+  const alone = buffer instanceof ArrayBuffer && byteOffset === 0 && buffer.byteLength === byteLength;
+  return alone ? buffer : new Uint8Array(bytes).buffer;
 }

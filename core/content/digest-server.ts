@@ -1,5 +1,5 @@
 import { createHash, type Hash } from "node:crypto";
-import { digestPacked, digestPages } from "./digest-pages.ts";
+import { digestPacked, digestPages, packPages } from "./digest-pages.ts";
 
 /** What is asked for the digest `id`. Requests of one digest are served in order. */
 export type DigestRequest =
@@ -29,6 +29,14 @@ export type DigestRequest =
       readonly start: number;
       readonly end: number;
       readonly count: number;
+    }
+  /** Compresses the first `count` pages to a zstd frame. */
+  | {
+      readonly id: number;
+      readonly kind: "pack";
+      readonly pages: ArrayBuffer;
+      readonly count: number;
+      readonly level: number;
     };
 
 /**
@@ -39,10 +47,11 @@ export type DigestReply =
   | { readonly id: number; readonly kind: "buffer"; readonly buffer: ArrayBuffer }
   | { readonly id: number; readonly kind: "digest"; readonly digest: Uint8Array }
   | { readonly id: number; readonly kind: "pages"; readonly pages: ArrayBuffer; readonly digests: ArrayBuffer }
+  | { readonly id: number; readonly kind: "packed"; readonly pages: ArrayBuffer; readonly packed: ArrayBuffer }
   | { readonly id: number; readonly kind: "failed"; readonly message: string };
 
 /** Requests that are queued: those of one digest, in order. */
-type Queued = Exclude<DigestRequest, { kind: "drop" | "pages" | "packed" }>;
+type Queued = Exclude<DigestRequest, { kind: "drop" | "pages" | "packed" | "pack" }>;
 
 interface Job {
   readonly hash: Hash;
@@ -97,6 +106,12 @@ export function digestServer(reply: (reply: DigestReply, transfer: ArrayBuffer[]
       const { id, pages, count, digests } = request;
       digestPages(pages, count, new Uint8Array(digests));
       reply({ id, kind: "pages", pages, digests }, [pages, digests]);
+      return;
+    }
+    if (request.kind === "pack") {
+      const { id, pages, count, level } = request;
+      const packed = packPages(pages, count, level);
+      reply({ id, kind: "packed", pages, packed }, [pages, packed]);
       return;
     }
     if (request.kind === "packed") {

@@ -1,7 +1,7 @@
-import { CancelledError, IntegrityError } from "../errors.ts";
+import { CancelledError, IntegrityError, ShrinkerError } from "../errors.ts";
 import { type DigestHost, pageHost, type SharedHost } from "./digest-host.ts";
-import { digestPacked, digestPages } from "./digest-pages.ts";
-import type { DigestReply } from "./digest-server.ts";
+import { digestPacked, digestPages, packPages } from "./digest-pages.ts";
+import type { DigestReply, DigestRequest } from "./digest-server.ts";
 
 /** Fewer pages are digested here: the way to the thread and back takes longer. */
 const MIN_AWAY = 16;
@@ -13,6 +13,12 @@ export interface DigestedPages {
   readonly digests: ArrayBuffer;
 }
 
+/** Pages, and the zstd frame that they were compressed to. */
+export interface PackedPages {
+  readonly pages: ArrayBuffer;
+  readonly packed: ArrayBuffer;
+}
+
 let lastId = 0;
 
 /**
@@ -22,7 +28,7 @@ let lastId = 0;
 export class PageDigester {
   readonly #id = --lastId;
   readonly #shared: SharedHost;
-  readonly #away: PromiseWithResolvers<DigestedPages>[] = [];
+  readonly #away: PromiseWithResolvers<DigestReply>[] = [];
   #host: DigestHost | undefined;
   #error: Error | undefined;
 
@@ -48,11 +54,7 @@ export class PageDigester {
       digestPages(pages, count, new Uint8Array(digests));
       return { pages, digests };
     }
-    const back = Promise.withResolvers<DigestedPages>();
-    this.#away.push(back);
-    host.owe(1);
-    host.post({ id: this.#id, kind: "pages", pages, count, digests });
-    return back.promise;
+    return this.#ask(host, { id: this.#id, kind: "pages", pages, count, digests }, "pages");
   }
 
   /**
@@ -69,12 +71,17 @@ export class PageDigester {
         throw undecodable((error as Error).message);
       }
     }
-    const back = Promise.withResolvers<DigestedPages>();
-    this.#away.push(back);
-    host.owe(1);
     const { buffer, byteOffset: start, byteLength } = packed;
-    host.post({ id: this.#id, kind: "packed", packed: buffer, start, end: start + byteLength, count });
-    return back.promise;
+    const request = { id: this.#id, kind: "packed", packed: buffer, start, end: start + byteLength, count } as const;
+    return this.#ask(host, request, "pages");
+  }
+
+  /** Compresses the first `count` pages to a zstd frame. The pages come back, as `digest` gives them back. */
+  async pack(pages: ArrayBuffer, count: number, level: number): Promise<PackedPages> {
+    if (this.#error) throw this.#error;
+    const host = this.#host;
+    if (!host) return { pages, packed: packPages(pages, count, level) };
+    return this.#ask(host, { id: this.#id, kind: "pack", pages, count, level }, "packed");
   }
 
   close(): void {
@@ -84,12 +91,26 @@ export class PageDigester {
     this.#shared.leave();
   }
 
+  async #ask<K extends DigestReply["kind"]>(
+    host: DigestHost,
+    request: DigestRequest,
+    kind: K,
+  ): Promise<Extract<DigestReply, { kind: K }>> {
+    const back = Promise.withResolvers<DigestReply>();
+    this.#away.push(back);
+    host.owe(1);
+    host.post(request);
+    const reply = await back.promise;
+    if (reply.kind !== kind) throw new ShrinkerError("bug", `A thread answers ${kind} with ${reply.kind}`);
+    return reply as Extract<DigestReply, { kind: K }>;
+  }
+
   #take(reply: DigestReply): void {
     const back = this.#away.shift();
     if (!back) return;
     this.#host?.owe(-1);
-    if (reply.kind === "pages") back.resolve(reply);
-    else back.reject(undecodable(reply.kind === "failed" ? reply.message : reply.kind));
+    if (reply.kind === "failed") back.reject(undecodable(reply.message));
+    else back.resolve(reply);
   }
 
   #fail(error: Error): void {

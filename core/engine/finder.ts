@@ -5,6 +5,7 @@ import { IntegrityError, ProtocolError } from "../errors.ts";
 import { sha256Into } from "../runtime.ts";
 import { MAX_BATCH_CONTENTS } from "../wire/numbers.ts";
 import type { ContentBroker } from "./broker.ts";
+import { MissingContents } from "./missing.ts";
 
 interface Pending {
   readonly page: Buffer;
@@ -38,19 +39,26 @@ export class ContentFinder {
   readonly #pending = new Map<number, Pending>();
   readonly #digester = new PageDigester();
   readonly #free: ArrayBuffer[] = [];
+  /** What was found nowhere, where the sender can't answer. */
+  readonly missing: MissingContents;
   #error: Error | undefined;
 
-  /** @param ask sends a WANT; undefined where the sender can't answer */
-  constructor(brokers: readonly ContentBroker[], ask: ((number: number) => void) | undefined) {
+  /**
+   * @param ask sends a WANT; undefined where the sender can't answer
+   * @param index said that what a recording leaves out is here
+   */
+  constructor(brokers: readonly ContentBroker[], ask: ((number: number) => void) | undefined, index?: Uint8Array) {
     this.#brokers = brokers;
     this.#ask = ask;
+    this.missing = new MissingContents(index);
   }
 
   /**
-   * The pages of `digests`, back to back, in the same order. Rejects with an `IntegrityError` where one is nowhere.
+   * The pages of `digests`, back to back, in the same order; undefined where one is nowhere, which `missing` then knows of.
+   * Rejects with an `IntegrityError` where the sender gives another.
    * @param numbers the contents' numbers, ascending
    */
-  async find(digests: Buffer, numbers: readonly number[]): Promise<FoundContents> {
+  async find(digests: Buffer, numbers: readonly number[]): Promise<FoundContents | undefined> {
     const count = numbers.length;
     let pages = Buffer.from(this.#free.pop() ?? new ArrayBuffer(MAX_BATCH_CONTENTS * PAGE_SIZE));
     const result = (): FoundContents => ({
@@ -68,13 +76,13 @@ export class ContentFinder {
       if (!broker.checks) pages = await this.#check(pages, digests, found);
       if (!found.includes(0)) return result();
     }
-    const missing = numbers.filter((_, i) => found[i] === 0);
     if (!this.#ask) {
-      throw new IntegrityError(
-        `${missing.length} contents are not here although they were said to be: index this site again, and send again`,
-      );
+      this.missing.note(digests, found);
+      result().release();
+      return undefined;
     }
     if (this.#error) throw this.#error;
+    const missing = numbers.filter((_, i) => found[i] === 0);
     const arrivals = missing.map((number) => {
       const i = numbers.indexOf(number);
       const page = pages.subarray(i * PAGE_SIZE, (i + 1) * PAGE_SIZE);

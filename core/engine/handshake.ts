@@ -2,7 +2,7 @@ import { randomBytes } from "node:crypto";
 import { ProtocolError, ShrinkerError } from "../errors.ts";
 import { type Against, decodeControl, encodeControl, Hello, type SiteInfo, Welcome } from "../wire/control.ts";
 import type { Frame } from "../wire/frame.ts";
-import { FRAME } from "../wire/numbers.ts";
+import { FRAME, MAX_CONTROL } from "../wire/numbers.ts";
 import type { Link } from "./link.ts";
 import type { DestinationSite } from "./site.ts";
 import { ended, unexpected } from "./told.ts";
@@ -17,6 +17,8 @@ export interface Agreement {
   readonly software: string | undefined;
   /** Of a destination, what it holds from elsewhere, where it says so. */
   readonly site: SiteInfo | undefined;
+  /** Of a recording, what it leaves out. */
+  readonly against: Against | undefined;
 }
 
 interface Introduction {
@@ -51,12 +53,15 @@ export interface Welcoming extends Introduction {
 export async function greet(link: Link, options: Greeting): Promise<Agreement> {
   const session = randomBytes(16);
   const { domain, windowLog, logLimit, software, against } = options;
+  const introduced = { session, domain, window: windowLog, log: logLimit, software, ...(against && { against }) };
+  const hello = encodeControl(Hello, introduced);
+  if (hello.length > MAX_CONTROL) {
+    const message = `The index lists ${against?.seeds.length} seeds, whose names are too long for a bundle: index fewer files`;
+    throw new ShrinkerError("usage", message);
+  }
   await link.open();
-  await link.control(
-    FRAME.HELLO,
-    encodeControl(Hello, { session, domain, window: windowLog, log: logLimit, software, ...(against && { against }) }),
-  );
-  if (!link.duplex) return { session, domain, windowLog, logLimit, software: undefined, site: undefined };
+  await link.control(FRAME.HELLO, hello);
+  if (!link.duplex) return { session, domain, windowLog, logLimit, software: undefined, site: undefined, against };
   const frame = await introduction(link, FRAME.WELCOME);
   const welcome = decodeControl(Welcome, frame.payload);
   if (Buffer.compare(welcome.session, session) !== 0 || welcome.window > windowLog || welcome.log > logLimit) {
@@ -64,7 +69,7 @@ export async function greet(link: Link, options: Greeting): Promise<Agreement> {
   }
   link.watch();
   const { window, log, site } = welcome;
-  return { session, domain, windowLog: window, logLimit: log, software: welcome.software, site };
+  return { session, domain, windowLog: window, logLimit: log, software: welcome.software, site, against };
 }
 
 /** Hears a source's introduction, and answers it. Throws `refused` for another domain. */
@@ -82,7 +87,7 @@ export async function answer(link: Link, options: Welcoming): Promise<{ agreemen
   // What was recorded can't be negotiated.
   const windowLog = link.duplex ? Math.min(hello.window, options.windowLog) : hello.window;
   const logLimit = link.duplex ? Math.min(hello.log, options.logLimit) : hello.log;
-  const { session, domain, software } = hello;
+  const { session, domain, software, against } = hello;
   try {
     if (link.duplex) {
       const welcome = { session, window: windowLog, log: logLimit, software: options.software };
@@ -94,7 +99,7 @@ export async function answer(link: Link, options: Welcoming): Promise<{ agreemen
     await site.close();
     throw error;
   }
-  return { agreement: { session, domain, windowLog, logLimit, software, site: undefined }, site };
+  return { agreement: { session, domain, windowLog, logLimit, software, site: undefined, against }, site };
 }
 
 /** The peer's preface and first frame. The destination says its own preface only now, so that a stranger learns nothing. */

@@ -1,7 +1,20 @@
+import type * as v from "valibot";
 import { IntegrityError, ProtocolError, ShrinkerError } from "../errors.ts";
 import type { Piece, StreamInfo, StreamSink, StreamTarget } from "../machines/machine.ts";
+import type { Open } from "../wire/control.ts";
 import { addCounters, type Counters, noCounters } from "./counters.ts";
 import { FIRST_DIGEST } from "./running-digest.ts";
+
+/** What an OPEN says of its stream. */
+export function openedInfo({ name, format, size, mode, mtime }: v.InferOutput<typeof Open>): StreamInfo {
+  return {
+    name,
+    format,
+    ...(size !== undefined && { size }),
+    ...(mode !== undefined && { mode }),
+    ...(mtime !== undefined && { mtime }),
+  };
+}
 
 export interface StreamEnd {
   readonly length: number;

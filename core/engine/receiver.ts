@@ -1,5 +1,5 @@
-import { IntegrityError, ProtocolError, ShrinkerError } from "../errors.ts";
-import type { StreamInfo, StreamSink, StreamTarget } from "../machines/machine.ts";
+import { IntegrityError, ProtocolError, type ShrinkerError } from "../errors.ts";
+import type { StreamSink, StreamTarget } from "../machines/machine.ts";
 import { segmentFormats } from "../segment/registry.ts";
 import { ContentFile } from "../store/content-file.ts";
 import { decodeBatch } from "../wire/batch.ts";
@@ -17,9 +17,10 @@ import {
 import { FRAME, MAX_STREAMS } from "../wire/numbers.ts";
 import { BatchDecoder, DecodeBuffers, type DecodedBatch } from "./batch-decoder.ts";
 import { batchCost, checkBounds } from "./bounds.ts";
+import { CommitGate } from "./commit-gate.ts";
 import { addCounters, noCounters } from "./counters.ts";
 import { ContentFinder, type FoundContents, NOTHING_FOUND } from "./finder.ts";
-import { InStream } from "./in-stream.ts";
+import { InStream, openedInfo } from "./in-stream.ts";
 import type { ContentKeeper } from "./keeper.ts";
 import type { Link } from "./link.ts";
 import { PiecePool } from "./pieces.ts";
@@ -47,6 +48,8 @@ export interface ReceiverOptions {
   /** What is here from before the session. */
   readonly site: DestinationSite;
   readonly keepers: readonly ContentKeeper[];
+  /** Of a recording, the index that says what it leaves out. */
+  readonly index: Uint8Array | undefined;
 }
 
 /** What became of a stream. */
@@ -72,7 +75,7 @@ export class Receiver {
   readonly #open = new Set<number>();
   readonly #running = new Map<InStream, Promise<void>>();
   readonly #opened: { stream: InStream; outcome: Promise<ReceivedStream> }[] = [];
-  readonly #commit = Promise.withResolvers<void>();
+  readonly #gate = new CommitGate();
   readonly #buffers = Array.from({ length: DECODING }, () => new DecodeBuffers());
   #decoded: Promise<unknown> = Promise.resolve();
   #resolved: Promise<unknown> = Promise.resolve();
@@ -91,8 +94,7 @@ export class Receiver {
     this.#decoder = new BatchDecoder(options.windowLog);
     this.#resolver = new Resolver(this.#store, this.#pool, options.keepers);
     const ask = (number: number) => void link.control(FRAME.WANT, encodeNumber(number)).catch(() => {});
-    this.#finder = new ContentFinder(options.site.brokers, link.duplex ? ask : undefined);
-    this.#commit.promise.catch(() => {});
+    this.#finder = new ContentFinder(options.site.brokers, link.duplex ? ask : undefined, options.index);
   }
 
   /** Every stream that was opened, in that order. */
@@ -103,22 +105,16 @@ export class Receiver {
   /** OPEN: makes room for a stream. */
   open(payload: Buffer): void {
     this.#check();
-    const { stream: id, name, format, size, mode, mtime } = decodeControl(Open, payload);
+    const opened = decodeControl(Open, payload);
+    const { stream: id, format } = opened;
     if (id <= this.#lastStream) throw new ProtocolError(`The peer opens stream ${id} after stream ${this.#lastStream}`);
     this.#lastStream = id;
     if (!segmentFormats.has(format))
       throw new ProtocolError(`The peer sends a stream of the unknown format ${JSON.stringify(format)}`);
     if (this.#open.size >= MAX_STREAMS)
       throw new ProtocolError(`The peer opens more than ${MAX_STREAMS} streams at once`);
-    const info: StreamInfo = {
-      name,
-      format,
-      ...(size !== undefined && { size }),
-      ...(mode !== undefined && { mode }),
-      ...(mtime !== undefined && { mtime }),
-    };
     const grant = (total: number) => this.#link.credit(id, encodeCredit(id, total));
-    const stream = new InStream(id, info, grant);
+    const stream = new InStream(id, openedInfo(opened), grant);
     this.#streams.set(id, stream);
     this.#open.add(id);
     this.#opened.push({ stream, outcome: this.#follow(stream) });
@@ -156,6 +152,8 @@ export class Receiver {
     // Looked for as soon as they are known, ahead of the writing position.
     const known = decoded.then((batch) => this.#find(batch));
     const resolved = Promise.all([this.#resolved, decoded, known]).then(async ([, batch, found]) => {
+      // Nothing can be whole any more, and what else is missing is to be told as well.
+      if (!found || this.#finder.missing.some) return;
       const { pieces, counters } = await this.#resolver.resolve(batch, found, stream.digest);
       addCounters(this.counters, counters);
       stream.put(pieces, counters, header.digest, cost);
@@ -175,10 +173,10 @@ export class Receiver {
   close(payload: Buffer): void {
     const { stream: id, length, digest, sha256 } = decodeControl(Close, payload);
     const stream = this.#take(id);
-    void this.#resolved.then(
-      () => stream.end({ length, digest, sha256 }),
-      () => {},
-    );
+    const end = () => {
+      if (!this.#finder.missing.some) stream.end({ length, digest, sha256 });
+    };
+    void this.#resolved.then(end, () => {});
   }
 
   /** RESET: the source has given the stream up. */
@@ -196,10 +194,12 @@ export class Receiver {
 
   /** DONE: no stream comes any more. Resolves when each has landed or failed; rejects where the session has. */
   async finish(): Promise<ReceivedStream[]> {
+    if (!this.#link.duplex) await this.#resolved.catch(() => {});
+    if (this.#finder.missing.some) this.fail(this.#finder.missing.error());
     for (const stream of this.#streams.values())
       stream.fail(new IntegrityError(`"${stream.info.name}" was never ended`));
-    if (this.#options.allOrNothing) await this.#settle();
-    else this.#commit.resolve();
+    if (this.#options.allOrNothing) await this.#gate.settle(this.#opened.map(({ stream }) => stream.written));
+    else this.#gate.open();
     const outcomes = await this.outcomes();
     if (outcomes.some(({ error }) => error)) this.#check();
     return outcomes;
@@ -215,7 +215,7 @@ export class Receiver {
     if (this.#error) return;
     this.#error = error;
     this.#finder.fail(error);
-    this.#commit.reject(error);
+    this.#gate.refuse(error);
     for (const { stream } of this.#opened) stream.fail(error);
     void this.#link.abort(error);
   }
@@ -247,7 +247,7 @@ export class Receiver {
     return stream;
   }
 
-  async #find(batch: DecodedBatch): Promise<FoundContents> {
+  async #find(batch: DecodedBatch): Promise<FoundContents | undefined> {
     const { past } = this.#options.site;
     const { numbers, digests } = listKnown(batch, past);
     if (numbers.length === 0) return NOTHING_FOUND;
@@ -273,7 +273,8 @@ export class Receiver {
     let sink: StreamSink | undefined;
     try {
       sink = await stream.written;
-      if (this.#options.allOrNothing) await this.#commit.promise;
+      // Of a recording that leaves out what isn't here nothing is shown, also not what is whole.
+      if (this.#options.allOrNothing || this.#options.index) await this.#gate.opened;
       if (this.#error) throw this.#error;
       await sink.commit();
       await this.#tell(FRAME.LANDED, encodeControl(Landed, { stream: stream.id }));
@@ -286,19 +287,6 @@ export class Receiver {
       stream.fail(failure);
       await this.#tell(FRAME.RESET, encodeControl(Reset, { stream: stream.id, ...told(failure) }));
       return { stream, error: failure };
-    }
-  }
-
-  /** Lets the streams land if every one is written, or none. */
-  async #settle(): Promise<void> {
-    const results = await Promise.allSettled(this.#opened.map(({ stream }) => stream.written));
-    const failed = results.find((result) => result.status === "rejected");
-    if (!failed) this.#commit.resolve();
-    else {
-      const because = (failed.reason as Error).message;
-      this.#commit.reject(
-        new ShrinkerError("partial", `Not kept, as another stream failed (--all-or-nothing): ${because}`),
-      );
     }
   }
 

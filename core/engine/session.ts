@@ -30,7 +30,7 @@ export interface SourceOptions extends CommonOptions, Greeting, Omit<SenderOptio
   readonly memory?: SiteMemory | undefined;
 }
 
-type Negotiated = "windowLog" | "logLimit" | "site" | "keepers";
+type Negotiated = "windowLog" | "logLimit" | "site" | "keepers" | "index";
 
 export interface DestinationOptions extends CommonOptions, Welcoming, Omit<ReceiverOptions, Negotiated> {}
 
@@ -140,9 +140,9 @@ export async function acceptSession(connection: Connection, options: Destination
     const answered = await answer(link, options);
     ({ site } = answered);
     const { agreement } = answered;
-    const { windowLog, logLimit } = agreement;
+    const { windowLog, logLimit, against } = agreement;
     const keepers = await site.begin(agreement.session);
-    const receiver = new Receiver(link, { ...options, windowLog, logLimit, site, keepers });
+    const receiver = new Receiver(link, { ...options, windowLog, logLimit, site, keepers, index: against?.index });
     giveUp = (reason) => receiver.fail(reason);
     return {
       agreement,

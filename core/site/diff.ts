@@ -1,4 +1,5 @@
 import { DIGEST_SIZE, DIGEST_WORDS, PAGE_SIZE } from "../content/page.ts";
+import { KeyTable } from "../engine/key-table.ts";
 import { type ScannedBlock, scanContents } from "../engine/scan.ts";
 import { DigestTable } from "../index/digest-table.ts";
 import type { PrefixTable } from "../index/prefix-table.ts";
@@ -28,6 +29,8 @@ export interface Difference {
   /** Chunks that it lacks, the first of each content. */
   readonly fresh: number;
   readonly literal: number;
+  /** Of `fresh`: further versions of pages that came before, of which a migration sends what has changed, and so less. */
+  readonly resent: number;
   /** Distinct contents that the site has: each is named once. */
   readonly known: number;
   readonly wire: WireEstimate;
@@ -54,7 +57,7 @@ export class SiteDifference {
   readonly #fresh = Buffer.alloc(UNIT);
   readonly #contents = new CompressionSample(zstdEncoder({ level: 3, windowLog: MAX_WINDOW_LOG }));
   readonly #literals = new CompressionSample(zstdEncoder({ level: 6, windowLog: SMALL_WINDOW_LOG }));
-  readonly #pages = { same: 0, elsewhere: 0, duplicate: 0, fresh: 0, known: 0 };
+  readonly #pages = { same: 0, elsewhere: 0, duplicate: 0, fresh: 0, resent: 0, known: 0 };
   readonly #rest = { zero: 0, literal: 0 };
   #freshEnd = 0;
   #blocks = 0;
@@ -70,8 +73,10 @@ export class SiteDifference {
   async read(info: StreamInfo, pieces: AsyncIterable<Piece>): Promise<void> {
     const places = this.#view.placesOf(info);
     if (places) this.#hasPlaces = true;
-    const rest = await scanContents(segmentFormats.get(info.format)!.create(), pieces, (block) => {
-      const done = this.#turn.then(() => this.#compare(block, places));
+    const format = segmentFormats.get(info.format)!;
+    const keys = format.keyed ? new KeyTable() : undefined;
+    const rest = await scanContents(format.create(), pieces, (block) => {
+      const done = this.#turn.then(() => this.#compare(block, places, keys));
       this.#turn = done.catch(() => {});
       return done;
     });
@@ -84,12 +89,14 @@ export class SiteDifference {
     await this.#contents.add(this.#fresh.subarray(0, this.#freshEnd));
     this.#freshEnd = 0;
     const { known, ...pages } = this.#pages;
-    const [same, elsewhere, duplicate, fresh] = [pages.same, pages.elsewhere, pages.duplicate, pages.fresh].map(
-      (count) => count * PAGE_SIZE,
-    ) as [number, number, number, number];
+    const same = pages.same * PAGE_SIZE;
+    const elsewhere = pages.elsewhere * PAGE_SIZE;
+    const duplicate = pages.duplicate * PAGE_SIZE;
+    const fresh = pages.fresh * PAGE_SIZE;
+    const resent = pages.resent * PAGE_SIZE;
     const { zero, literal } = this.#rest;
     const plain = zero + same + elsewhere + duplicate + fresh + literal;
-    const parts = { zero, elsewhere, duplicate, fresh, literal, known };
+    const parts = { zero, elsewhere, duplicate, fresh, literal, resent, known };
     return { plain, ...parts, same: this.#hasPlaces ? same : undefined, wire: this.#estimate(known) };
   }
 
@@ -108,7 +115,7 @@ export class SiteDifference {
     return { contents, literals, digests, frames, total: Math.round(total), error: Math.round(error) };
   }
 
-  async #compare(block: ScannedBlock, places: PlaceTable | undefined): Promise<void> {
+  async #compare(block: ScannedBlock, places: PlaceTable | undefined, keys: KeyTable | undefined): Promise<void> {
     const { count, digests, words, pages, literals } = block;
     const found = this.#pages;
     this.#blocks++;
@@ -116,6 +123,7 @@ export class SiteDifference {
     for (let i = 0; i < count; i++) {
       const isNew = this.#seen.find(words, i * DIGEST_WORDS) < 0;
       if (isNew) this.#seen.add(words, i * DIGEST_WORDS);
+      const came = keys !== undefined && keys.replace(block.keys[i]!, 0) >= 0;
       if (places?.has(block, i)) found.same++;
       else if (this.#has(digests, i * DIGEST_SIZE)) found.elsewhere++;
       else if (!isNew) {
@@ -123,6 +131,7 @@ export class SiteDifference {
         continue;
       } else {
         found.fresh++;
+        if (came) found.resent++;
         this.#freshEnd += pages.copy(this.#fresh, this.#freshEnd, i * PAGE_SIZE, (i + 1) * PAGE_SIZE);
         if (this.#freshEnd === UNIT) await this.#flush();
         continue;

@@ -5,10 +5,14 @@ import { LogWriter, trimLogs } from "../store/content-log.ts";
 import type { Store } from "../store/store.ts";
 import type { Against, SiteInfo } from "../wire/control.ts";
 import { MAX_PAST_LOGS } from "../wire/numbers.ts";
+import { isHeld } from "./index-hold.ts";
 import { MAX_PAST_CONTENTS, openLogs, readPast } from "./past-logs.ts";
 import type { Seeds } from "./seeds.ts";
 import type { SharedStore } from "./shared-store.ts";
 import { combineIdentity, summarize } from "./summary.ts";
+
+/** Missing seeds that a message names. */
+const MAX_NAMED = 20;
 
 export interface SiteParts {
   readonly store?: SharedStore | undefined;
@@ -22,7 +26,7 @@ export async function openStoreSite(parts: SiteParts, against: Against | undefin
   const { seeds } = parts;
   const store = await parts.store?.enter();
   try {
-    if (against) check(against, store, seeds);
+    if (against) await check(against, store, seeds);
     return await site(parts, store);
   } catch (error) {
     if (store) await parts.store!.leave();
@@ -49,8 +53,8 @@ async function site({ store: shared, seeds, keep }: SiteParts, store: Store | un
     brokers,
     async begin(session) {
       if (!store || !keep) return [];
-      log = await LogWriter.create(store.layout.logs, session);
-      return [store, log];
+      log = await createLog(store.layout.logs, session);
+      return log ? [store, log] : [store];
     },
     past: (first, count, target, at) => readPast(logs, first, count, target, at),
     summary: (bits) => summarize(store, seeds, bits),
@@ -67,14 +71,33 @@ async function site({ store: shared, seeds, keep }: SiteParts, store: Store | un
   };
 }
 
-/** What a bundle leaves out must be here: the same store in the same generation, and the same seeds. */
-function check({ site, generation, seeds: listed }: Against, store: Store | undefined, seeds: Seeds | undefined): void {
+/** A bundle that is received again has its log already, or as much of it as the first time. */
+async function createLog(folder: string, session: Uint8Array): Promise<LogWriter | undefined> {
+  try {
+    return await LogWriter.create(folder, session);
+  } catch (error) {
+    if (error instanceof ShrinkerError && error.code === "exists") return undefined;
+    throw error;
+  }
+}
+
+/**
+ * What a bundle leaves out must be here: the same store, in the same generation unless it holds what the index lists, and the
+ * same seeds.
+ */
+async function check(against: Against, store: Store | undefined, seeds: Seeds | undefined): Promise<void> {
+  const { index, site, generation, seeds: listed } = against;
+  const missing = (what: string) => {
+    const message = `The bundle was made against the index ${hex(index)}, and leaves out ${what}`;
+    return new ShrinkerError("input", message);
+  };
   if (site) {
     if (!store) throw missing("the contents of a store: name that with --store DIR");
     if (Buffer.compare(site, store.identity.site) !== 0) {
       throw missing(`the contents of the store ${hex(site)}, and ${store.name} is ${hex(store.identity.site)}`);
     }
-    if (generation && Buffer.compare(generation, store.identity.generation) !== 0) {
+    const changed = generation && Buffer.compare(generation, store.identity.generation) !== 0;
+    if (changed && !(await isHeld(store.layout, index))) {
       throw missing(
         `contents of ${store.name} as it was before it was pruned: index it again (with --hold), and make the bundle against that`,
       );
@@ -82,12 +105,9 @@ function check({ site, generation, seeds: listed }: Against, store: Store | unde
   }
   const absent = listed.filter((seed) => !seeds?.has(seed));
   if (absent.length === 0) return;
-  const names = absent.map(({ name, size }) => `"${name}" (${size} bytes)`).join(", ");
-  throw missing(`the contents of ${names}: name what is missing with --seed FILE`);
-}
-
-function missing(what: string): ShrinkerError {
-  return new ShrinkerError("input", `The bundle leaves out ${what}`);
+  const names = absent.slice(0, MAX_NAMED).map(({ name, size }) => `"${name}" (${size} bytes)`);
+  const more = absent.length > MAX_NAMED ? ` and of ${absent.length - MAX_NAMED} more` : "";
+  throw missing(`the contents of ${names.join(", ")}${more}: name what is missing with --seed FILE`);
 }
 
 function hex(bytes: Uint8Array): string {

@@ -3,7 +3,7 @@ import { type FileHandle, open, readdir, stat, unlink } from "node:fs/promises";
 import { join } from "node:path";
 import { crc32 } from "node:zlib";
 import { DIGEST_SIZE } from "../content/page.ts";
-import { fileError, IntegrityError } from "../errors.ts";
+import { fileError, IntegrityError, systemCode } from "../errors.ts";
 
 /**
  * The log of a session that is over: the digests of its contents, by their numbers. Both ends keep it, so that a later
@@ -46,11 +46,14 @@ export class LogWriter {
     header.writeUInt16LE(VERSION, 8);
     header.set(session, 16);
     header.writeUInt32LE(crc32(header.subarray(0, 60)), 60);
+    let handle: FileHandle | undefined;
     try {
-      const handle = await open(path, "wx", 0o600);
+      handle = await open(path, "wx", 0o600);
       await handle.write(header, 0, HEADER, 0);
       return new LogWriter(handle, path);
     } catch (error) {
+      await handle?.close().catch(() => {});
+      if (handle) await unlink(path).catch(() => {});
       throw fileError("Cannot write", path, error);
     }
   }
@@ -71,14 +74,13 @@ export class LogWriter {
   async end(): Promise<void> {
     if (this.#ended) return;
     this.#ended = true;
+    const empty = this.#at === HEADER && this.#count === 0;
     try {
-      const empty = this.#at === HEADER && this.#count === 0;
       if (this.#count > 0) await this.#write();
-      await this.#handle.close();
-      if (empty) await unlink(this.#path);
-    } catch (error) {
-      throw fileError("Cannot write", this.#path, error);
+    } finally {
+      await this.#handle.close().catch(() => {});
     }
+    if (empty) await unlink(this.#path).catch(() => {});
   }
 
   async #write(): Promise<void> {
@@ -112,9 +114,23 @@ export class LogReader {
     this.length = length;
   }
 
-  /** Reads and checks the whole log; undefined where it is none. */
+  /** Reads and checks the whole log; undefined where it is none, or gone. Throws `input` where it can't be read. */
   static open(path: string): LogReader | undefined {
-    const fd = openSync(path, "r");
+    let fd: number | undefined;
+    try {
+      fd = openSync(path, "r");
+      const reader = LogReader.#read(path, fd);
+      if (!reader) closeSync(fd);
+      return reader;
+    } catch (error) {
+      if (fd !== undefined) closeSync(fd);
+      // Who has ended a session removes the oldest.
+      if (systemCode(error) === "ENOENT") return undefined;
+      throw fileError("Cannot read", path, error);
+    }
+  }
+
+  static #read(path: string, fd: number): LogReader | undefined {
     const header = Buffer.alloc(HEADER);
     const got = readSync(fd, header, 0, HEADER, 0);
     const right =
@@ -122,10 +138,7 @@ export class LogReader {
       Buffer.compare(header.subarray(0, 8), MAGIC) === 0 &&
       header.readUInt16LE(8) === VERSION &&
       header.readUInt32LE(60) === crc32(header.subarray(0, 60));
-    if (!right) {
-      closeSync(fd);
-      return undefined;
-    }
+    if (!right) return undefined;
     const block = Buffer.alloc(BLOCK);
     let length = 0;
     for (let count = BLOCK_DIGESTS; count === BLOCK_DIGESTS; length += count) {

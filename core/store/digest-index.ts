@@ -11,7 +11,8 @@ const MERGE_RATIO = 3;
 const OPEN_ATTEMPTS = 4;
 /** A place is the group's offset times this, and the slot in the group. */
 const SLOTS = 0x1_0000;
-const NO_DIGESTS = new PrefixTable(new Uint8Array(0), PLACE_BYTES);
+/** A run of nothing. */
+export const NO_PLACES = new PrefixTable(new Uint8Array(0), PLACE_BYTES);
 
 /**
  * Where each content of a store lies: sorted runs of digests, each a file that is written once and kept in RAM, 28 bytes a
@@ -102,7 +103,7 @@ export class DigestIndex {
     const number = this.#next;
     const run = await this.#write({ from: number, to: number, covered, table });
     if (searched) this.#runs.push(run);
-    else this.#added.push({ ...run, table: NO_DIGESTS });
+    else this.#added.push({ ...run, table: NO_PLACES });
   }
 
   /** Merges runs of a like length. To be called where nobody waits: merging ten millions of digests takes seconds. */
@@ -127,13 +128,12 @@ export class DigestIndex {
     }
   }
 
-  /** Puts one run in the place of all, which is what the index is from now on. */
-  async replace(table: PrefixTable, covered: ReadonlyMap<number, number>): Promise<void> {
-    const old = await listRuns(this.#folder, true);
+  /** Puts one run in the place of all that a folder has: it is what the index is from now on. */
+  static async replace(folder: string, table: PrefixTable, covered: ReadonlyMap<number, number>): Promise<void> {
+    const old = await listRuns(folder, true);
     const to = old.reduce((most, run) => Math.max(most, run.to), 0) + 1;
-    const run = await this.#write({ from: 1, to, covered, table });
-    this.#runs = [run];
-    for (const { name } of old) await remove(join(this.#folder, name));
+    await writeRun(join(folder, runName({ from: 1, to })), { covered, table });
+    for (const { name } of old) await remove(join(folder, name));
   }
 
   /** For a run: to be filled by `put`. */

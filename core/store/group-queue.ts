@@ -1,5 +1,7 @@
+import { packedHost, pageHost } from "../content/digest-host.ts";
 import { DIGEST_SIZE, PAGE_SIZE } from "../content/page.ts";
-import { encodeGroup, GROUP_CONTENTS } from "./group.ts";
+import { PageDigester } from "../content/page-digester.ts";
+import { GROUP_CONTENTS, sealGroup } from "./group.ts";
 import type { PackWriter } from "./pack-writer.ts";
 import type { RecentContents, RecentGroup } from "./recent.ts";
 
@@ -10,26 +12,29 @@ const ARRIVAL_LEVEL = 1;
 
 interface GroupBuffers {
   readonly digests: Buffer;
-  readonly pages: Buffer;
+  /** Its memory goes to another thread and comes back. */
+  pages: Buffer<ArrayBuffer>;
 }
 
 function groupBuffers(): GroupBuffers {
   return {
-    digests: Buffer.allocUnsafeSlow(GROUP_CONTENTS * DIGEST_SIZE),
-    pages: Buffer.allocUnsafeSlow(GROUP_CONTENTS * PAGE_SIZE),
+    digests: Buffer.alloc(GROUP_CONTENTS * DIGEST_SIZE),
+    pages: Buffer.from(new ArrayBuffer(GROUP_CONTENTS * PAGE_SIZE)),
   };
 }
 
-/** Gathers contents into groups, compresses several at once, and writes them in their order. */
+/** Gathers contents into groups, compresses them on two threads, and writes them in their order. */
 export class GroupQueue {
   readonly #recent: RecentContents;
   readonly #writer: PackWriter;
+  readonly #packers = [new PageDigester(packedHost), new PageDigester(pageHost)] as const;
   readonly #waiting: Promise<void>[] = [];
   /** Used again: touching new memory takes longer than copying into it. */
   readonly #free: GroupBuffers[] = [];
   #group: RecentGroup | undefined;
   #buffers: GroupBuffers | undefined;
   #count = 0;
+  #turn = 0;
   #written: Promise<void> = Promise.resolve();
   #error: Error | undefined;
   /** Bytes of the groups that are written. */
@@ -51,8 +56,8 @@ export class GroupQueue {
     this.#recent.add(words, (index * DIGEST_SIZE) / 4);
     const at = this.#count++;
     const own = this.#buffers!;
-    own.digests.set(digests.subarray(index * DIGEST_SIZE, (index + 1) * DIGEST_SIZE), at * DIGEST_SIZE);
-    own.pages.set(pages.subarray(page * PAGE_SIZE, (page + 1) * PAGE_SIZE), at * PAGE_SIZE);
+    copy.call(digests, own.digests, at * DIGEST_SIZE, index * DIGEST_SIZE, (index + 1) * DIGEST_SIZE);
+    copy.call(pages, own.pages, at * PAGE_SIZE, page * PAGE_SIZE, (page + 1) * PAGE_SIZE);
     if (this.#count === GROUP_CONTENTS) this.close();
   }
 
@@ -62,9 +67,8 @@ export class GroupQueue {
     if (!group) return;
     const buffers = this.#buffers!;
     this.#group = undefined;
-    const digests = buffers.digests.subarray(0, this.#count * DIGEST_SIZE);
-    const encoded = encodeGroup(digests, buffers.pages.subarray(0, this.#count * PAGE_SIZE), ARRIVAL_LEVEL);
-    const written = Promise.all([encoded, this.#written]).then(async ([parts]) => {
+    const packed = this.#pack(buffers, this.#count);
+    const written = Promise.all([packed, this.#written]).then(async ([parts]) => {
       if (this.#error) throw this.#error;
       group.place = await this.#writer.append(parts);
       group.end = this.#writer.position.offset;
@@ -87,4 +91,36 @@ export class GroupQueue {
   settled(): Promise<void> {
     return this.#written;
   }
+
+  /** Makes all groups that were closed last. In its turn: a pack must not be appended to, or left for another, meanwhile. */
+  sync(): Promise<void> {
+    const synced = this.#written.then(() => this.#writer.sync());
+    synced.catch((error) => {
+      this.#error ??= error;
+    });
+    this.#written = synced;
+    return synced;
+  }
+
+  /** Ends the threads' work; what is on its way is lost. */
+  end(): void {
+    for (const packer of this.#packers) packer.close();
+  }
+
+  async #pack(buffers: GroupBuffers, count: number): Promise<Uint8Array[]> {
+    const packer = this.#packers[this.#turn++ % 2]!;
+    const { pages, packed } = await packer.pack(buffers.pages.buffer, count, ARRIVAL_LEVEL);
+    buffers.pages = Buffer.from(pages);
+    const digests = buffers.digests.subarray(0, count * DIGEST_SIZE);
+    return sealGroup(digests, buffers.pages.subarray(0, count * PAGE_SIZE), new Uint8Array(packed));
+  }
 }
+
+/** Copies without making a view. */
+const copy = Buffer.prototype.copy as (
+  this: Uint8Array,
+  target: Uint8Array,
+  targetStart: number,
+  start: number,
+  end: number,
+) => number;

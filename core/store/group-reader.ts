@@ -18,6 +18,8 @@ import type { Place } from "./pack-writer.ts";
 
 /** Decoded groups that are kept, as neighbours are mostly wanted next: 64 MiB. */
 const CACHE_BYTES = 64 << 20;
+/** Groups that are read at once, however many are wanted: each takes a descriptor, and up to 8 MiB. */
+const MOST = 8;
 /** Enough for most groups, in one read. */
 const FIRST_READ = GROUP_HEADER + GROUP_CONTENTS * DIGEST_SIZE + (640 << 10);
 
@@ -36,6 +38,8 @@ export class GroupReader {
   readonly #digesters = [new PageDigester(packedHost), new PageDigester(pageHost)] as const;
   #turn = 0;
   #cached = 0;
+  #reading = 0;
+  readonly #waiting: (() => void)[] = [];
 
   constructor(folder: string) {
     this.#folder = folder;
@@ -50,8 +54,7 @@ export class GroupReader {
       this.#cache.set(key, hit);
       return hit.group;
     }
-    const path = packPath(this.#folder, place.pack);
-    const entry: Cached = { group: load(path, place.offset, this.#digesters[this.#turn++ % 2]!), bytes: 0 };
+    const entry: Cached = { group: this.#load(place), bytes: 0 };
     this.#cache.set(key, entry);
     entry.group.then(
       ({ pages }) => this.#keep(entry, pages.length),
@@ -63,6 +66,17 @@ export class GroupReader {
   close(): void {
     this.#cache.clear();
     for (const digester of this.#digesters) digester.close();
+  }
+
+  async #load({ pack, offset }: Place): Promise<GroupPages> {
+    while (this.#reading >= MOST) await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    this.#reading++;
+    try {
+      return await load(packPath(this.#folder, pack), offset, this.#digesters[this.#turn++ % 2]!);
+    } finally {
+      this.#reading--;
+      this.#waiting.shift()?.();
+    }
   }
 
   #keep(entry: Cached, bytes: number): void {

@@ -44,8 +44,16 @@ export function groupLength({ count, stored }: GroupHeader): number {
  * @param level of zstd; contents that it makes no smaller are stored as they are
  */
 export async function encodeGroup(digests: Uint8Array, pages: Uint8Array, level: number): Promise<Uint8Array[]> {
+  const params = { [zlib.ZSTD_c_compressionLevel]: level };
+  return sealGroup(digests, pages, await compress(pages, { params, chunkSize: ONE_CHUNK }));
+}
+
+/**
+ * Puts a group together, in parts.
+ * @param packed the pages as a zstd frame
+ */
+export function sealGroup(digests: Uint8Array, pages: Uint8Array, packed: Uint8Array): Uint8Array[] {
   const count = digests.length / DIGEST_SIZE;
-  const packed = await compress(pages, { params: { [zlib.ZSTD_c_compressionLevel]: level }, chunkSize: ONE_CHUNK });
   const smaller = packed.length < pages.length;
   const stored = smaller ? packed : pages;
   const header = Buffer.alloc(GROUP_HEADER);

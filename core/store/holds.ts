@@ -107,7 +107,8 @@ export async function releaseHold(layout: Layout, name: string): Promise<void> {
   await syncFolder(layout.holds);
 }
 
-function holdPath(layout: Layout, name: string): string {
+/** Where a hold is. Throws `refused` for a name that can't be one. */
+export function holdPath(layout: Layout, name: string): string {
   if (name === "" || name.startsWith(".") || UNSAFE.test(name) || Buffer.byteLength(name) > MAX_NAME) {
     const rules = `1 to ${MAX_NAME} bytes, no / and no control characters, not beginning with a dot`;
     throw new ShrinkerError("refused", `A hold can't be called ${JSON.stringify(name.slice(0, 40))}: ${rules}`);

@@ -3,7 +3,7 @@ import { PREFIX_SIZE, type PrefixTable } from "../index/prefix-table.ts";
 import { DigestIndex } from "./digest-index.ts";
 import type { Layout } from "./layout.ts";
 import { recover } from "./recover.ts";
-import type { Expected } from "./survey.ts";
+import { type Expected, packsOf } from "./survey.ts";
 
 /** A place's offset in a table is that of the group times this, and the slot in it (run-file.ts). */
 const SLOTS = 0x1_0000;
@@ -43,30 +43,29 @@ export class KnownPlaces {
     this.#last = last;
   }
 
-  /** Rejects with `refused` for an index or a pack of another version, `input` for what can't be read. */
+  /** Where a pack can't be read, what is not in the index is not known. Rejects with `refused` for what has another version. */
   static async open(layout: Layout): Promise<KnownPlaces> {
     let lost: ShrinkerError | undefined;
     const index = await DigestIndex.open(layout.index, (error) => {
       lost = error as ShrinkerError;
     });
     const indexed = index.covered();
-    const { run, last } = await recover(layout.packs, indexed, () => {});
+    const last = (await packsOf(layout.packs)).at(-1) ?? 0;
+    const recovered = await recover(layout.packs, indexed, () => {}).catch((error) => {
+      if ((error as ShrinkerError).code !== "input") throw error;
+    });
+    const run = recovered?.run;
     const tables = index.runs.map(({ table }) => table);
     const covered = new Map([...indexed, ...(run?.covered ?? [])]);
-    return new KnownPlaces(run ? [...tables, run.table] : tables, indexed, covered, lost, last?.number ?? 0);
+    return new KnownPlaces(run ? [...tables, run.table] : tables, indexed, covered, lost, last);
   }
 
-  /** Contents; those that lie in several places may count several times. */
-  get count(): number {
-    return this.#tables.reduce((sum, { count }) => sum + count, 0);
-  }
-
-  /** What is known of a pack before it is read. Without an index only the last one may end in a write that was cut off. */
+  /** What is known of a pack before it is read. Without an index, only the last one may end in a write that was cut off. */
   expected(pack: number): Expected {
     return {
       known: () => this.#offsets(pack),
       promised: this.indexed.get(pack) ?? 0,
-      mayTear: this.lost === undefined || pack === this.#last,
+      mayTear: pack === this.#last || (this.lost === undefined && this.indexed.size > 0),
     };
   }
 

@@ -1,12 +1,15 @@
 import { createHash, randomBytes } from "node:crypto";
-import { constants } from "node:fs";
+import { constants, existsSync } from "node:fs";
 import { mkdir, open, readdir, readFile, rename, unlink, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import * as v from "valibot";
 import { fileError, IntegrityError, ShrinkerError, systemCode } from "../errors.ts";
+import { openAside } from "../files/aside.ts";
 
 /** Marks a folder as a store, and says of which version. */
 const MARK = "shrinker-store";
+/** What may be in a folder that becomes a store: a file system's own, and what an attempt that was interrupted has left. */
+const NEGLIGIBLE = /^lost\+found$|^shrinker-store\.[0-9a-f]{12}\.new$/;
 const VERSION = 1;
 /** Longer domains get a digest for a folder's name. */
 const MAX_FOLDER = 100;
@@ -45,10 +48,24 @@ export async function openLayout(dir: string, domain: string, create: boolean): 
   const layout = { domain, folder, ...parts } as unknown as Layout;
   if (create) {
     for (const part of Object.values(parts)) await makeFolder(part);
-    if (!(await readFile(join(folder, "site")).catch(() => undefined)))
-      await writeIdentity(layout, { site: randomBytes(16), generation: randomBytes(16) });
+    if (!existsSync(join(folder, "site"))) await makeIdentity(layout);
   }
   return layout;
+}
+
+/** Of two who make one at once, the first one's counts. */
+async function makeIdentity(layout: Layout): Promise<void> {
+  const file = await openAside(layout.folder, "site", false);
+  try {
+    await writeFile(file.handle, encodeIdentity(layout, { site: randomBytes(16), generation: randomBytes(16) }));
+    await file.handle.sync();
+    await file.handle.close();
+    await file.publish();
+  } catch (error) {
+    await file.remove();
+    const told = fileError("Cannot write", file.path, error);
+    if (told.code !== "exists") throw told;
+  }
 }
 
 /** Rejects with `input` where the store holds nothing of the domain. */
@@ -70,10 +87,13 @@ export async function readIdentity(layout: Layout): Promise<Identity> {
   }
 }
 
-export async function writeIdentity(layout: Layout, { site, generation }: Identity): Promise<void> {
-  const { domain } = layout;
+export async function writeIdentity(layout: Layout, identity: Identity): Promise<void> {
+  await writeWhole(join(layout.folder, "site"), [encodeIdentity(layout, identity)]);
+}
+
+function encodeIdentity({ domain }: Layout, { site, generation }: Identity): Buffer {
   const text = JSON.stringify({ domain, site: site.toString("hex"), generation: generation.toString("hex") });
-  await writeWhole(join(layout.folder, "site"), [Buffer.from(`${text}\n`)]);
+  return Buffer.from(`${text}\n`);
 }
 
 /** Writes a file aside, makes it last, and only then gives it its name, replacing what had it. */
@@ -120,7 +140,9 @@ async function checkMark(dir: string, create: boolean): Promise<void> {
   if (text === undefined) {
     if (!create) throw new ShrinkerError("input", `"${dir}" is no store: name one that snapshot or receive has made`);
     await makeFolder(dir);
-    const others = (await readdir(dir)).filter((name) => name !== "lost+found");
+    const others = (await readdir(dir)).filter((name) => !NEGLIGIBLE.test(name));
+    // Another process has made it one meanwhile.
+    if (others.includes(MARK)) return checkMark(dir, false);
     if (others.length > 0) {
       throw new ShrinkerError("input", `"${dir}" is no store, and not empty: name a store, or an empty or new folder`);
     }
@@ -142,8 +164,12 @@ async function makeFolder(path: string): Promise<void> {
   });
 }
 
-/** A plain name for a folder: what is no letter or digit is percent-encoded. */
+/** A plain name for a folder: what is no letter or digit is percent-encoded. Throws `usage` for what is no text, or an empty one. */
 export function folderName(domain: string): string {
-  const plain = encodeURIComponent(domain).replace(/[^A-Za-z0-9%_-]/g, (c) => `%${c.charCodeAt(0).toString(16)}`);
+  if (domain === "" || !domain.isWellFormed())
+    throw new ShrinkerError("usage", `Cannot use the domain ${JSON.stringify(domain)}: expected at least a character`);
+  const plain = encodeURIComponent(domain)
+    .replace(/%../g, (code) => code.toLowerCase())
+    .replace(/[^A-Za-z0-9%_-]/g, (c) => `%${c.charCodeAt(0).toString(16)}`);
   return plain.length <= MAX_FOLDER ? plain : createHash("sha256").update(domain).digest("hex");
 }

@@ -1,4 +1,4 @@
-import { constants, type FileHandle, open } from "node:fs/promises";
+import { constants, type FileHandle, open, unlink } from "node:fs/promises";
 import { fileError, ShrinkerError } from "../errors.ts";
 import { syncFolder } from "./layout.ts";
 import { MAX_PACKS, PACK_BYTES, packHeader, packPath } from "./pack.ts";
@@ -81,19 +81,22 @@ export class PackWriter {
       throw new ShrinkerError("space", message);
     }
     const path = packPath(this.#folder, this.#number);
+    const fresh = this.#end === 0;
     const { O_RDWR, O_CREAT, O_EXCL, O_NOFOLLOW } = constants;
+    let handle: FileHandle | undefined;
     try {
-      const handle = await open(path, this.#end === 0 ? O_RDWR | O_CREAT | O_EXCL : O_RDWR | O_NOFOLLOW, 0o600);
-      this.#handle = handle;
-      if (this.#end > 0) await handle.truncate(this.#end);
-      else {
-        this.#end = await writeAt(handle, packHeader(), 0);
-        this.#made = true;
-      }
-      return handle;
+      handle = await open(path, fresh ? O_RDWR | O_CREAT | O_EXCL : O_RDWR | O_NOFOLLOW, 0o600);
+      if (fresh) this.#end = await writeAt(handle, packHeader(), 0);
+      else await handle.truncate(this.#end);
     } catch (error) {
+      await handle?.close().catch(() => {});
+      // Without a beginning it would be in the way of the next attempt.
+      if (handle && fresh) await unlink(path).catch(() => {});
       throw fileError("Cannot write", path, error);
     }
+    this.#made ||= fresh;
+    this.#handle = handle;
+    return handle;
   }
 }
 

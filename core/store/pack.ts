@@ -12,6 +12,7 @@ import {
   isGroupHead,
   MAX_GROUP_CONTENTS,
 } from "./group.ts";
+import { syncFolder } from "./layout.ts";
 
 /** First bytes of a pack, as those of the wire: a byte that no text has, a name, and line ends. */
 const MAGIC = Uint8Array.of(0x89, 0x53, 0x48, 0x52, 0x50, 0x0d, 0x0a, 0x1a);
@@ -50,7 +51,7 @@ export function packHeader(): Buffer {
 }
 
 /** Checks the first bytes of a pack. Throws `refused` for another version, else an `IntegrityError`. */
-export function checkPackHeader(header: Buffer, path: string): void {
+function checkPackHeader(header: Buffer, path: string): void {
   const whole = header.length === PACK_HEADER && header.readUInt32LE(12) === crc32(header.subarray(0, 12));
   if (!whole || Buffer.compare(header.subarray(0, 8), MAGIC) !== 0)
     throw new IntegrityError(`"${path}" is no pack, or its beginning is damaged: see shrinker verify`);
@@ -59,6 +60,28 @@ export function checkPackHeader(header: Buffer, path: string): void {
     const message = `"${path}" has version ${version}, this program reads ${VERSION}: use the release that wrote it`;
     throw new ShrinkerError("refused", message);
   }
+}
+
+/** Checks the first bytes of a pack that is not scanned from there. Rejects as `scanPack`. */
+export async function checkPack(path: string): Promise<void> {
+  await using handle = await open(path, constants.O_RDONLY).catch((error) => {
+    throw fileError("Cannot read", path, error);
+  });
+  checkPackHeader(await readAt(handle, path, 0, PACK_HEADER), path);
+}
+
+/** Makes what another process has written to packs last; it may have died before it did so. */
+export async function syncPacks(folder: string, packs: Iterable<number>): Promise<void> {
+  for (const pack of packs) {
+    const path = packPath(folder, pack);
+    try {
+      await using handle = await open(path, constants.O_RDWR | constants.O_NOFOLLOW);
+      await handle.datasync();
+    } catch (error) {
+      throw fileError("Cannot write", path, error);
+    }
+  }
+  await syncFolder(folder);
 }
 
 /** One group as a scan finds it. */

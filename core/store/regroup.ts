@@ -33,13 +33,16 @@ export class Regrouper {
   #buffers: GroupBuffers | undefined;
   #count = 0;
   #written: Promise<void> = Promise.resolve();
-  /** Bytes of the groups that are written. */
-  bytes = 0;
 
   /** @param level of zstd */
   constructor(writer: PackWriter, level: number) {
     this.#writer = writer;
     this.#level = level;
+  }
+
+  /** The pack that the next group goes to, or the one after it. */
+  get pack(): number {
+    return this.#writer.position.pack;
   }
 
   /** Copies the content `index` of a group. */
@@ -68,6 +71,11 @@ export class Regrouper {
     return { table: this.#builder.build(), covered: this.#covered };
   }
 
+  /** Resolves when nothing is on its way any more. Never rejects. */
+  async settled(): Promise<void> {
+    await this.#written.catch(() => {});
+  }
+
   #close(): void {
     const buffers = this.#buffers;
     if (!buffers || this.#count === 0) return;
@@ -82,7 +90,6 @@ export class Regrouper {
       const { offset: end } = this.#writer.position;
       for (let slot = 0; slot < count; slot++) DigestIndex.put(this.#builder, digests, slot * DIGEST_SIZE, place, slot);
       this.#covered.set(place.pack, end);
-      this.bytes += end - place.offset;
       this.#free.push(buffers);
     });
     written.catch(() => {});

@@ -4,7 +4,7 @@ import { PREFIX_SIZE, type PrefixTable } from "../index/prefix-table.ts";
 import { DigestIndex } from "./digest-index.ts";
 import { KnownPlaces } from "./known-places.ts";
 import type { Layout } from "./layout.ts";
-import type { LiveContents } from "./live-set.ts";
+import type { LiveContents } from "./live-contents.ts";
 import { checkGroups } from "./open-groups.ts";
 import { packPath } from "./pack.ts";
 import { newSurvey, packsOf, surveyPack } from "./survey.ts";
@@ -33,8 +33,10 @@ export interface PackPlan {
   readonly end: number;
   /** Bytes behind that. */
   readonly torn: boolean;
-  /** Where its contents lie; only of packs that stay. */
-  readonly table: PrefixTable | undefined;
+  /** Whether some of them are in no index yet, and perhaps not lasting. */
+  readonly recent: boolean;
+  /** Where its contents lie; only of packs that stay, and until it is taken. */
+  table: PrefixTable | undefined;
 }
 
 export interface RemovalPlan {
@@ -85,12 +87,13 @@ async function planPack(
 ): Promise<PackPlan> {
   const path = packPath(layout.packs, pack);
   const survey = newSurvey();
+  const expected = places.expected(pack);
   const builder = DigestIndex.builder();
   let damaged = false;
   let unreadable = false;
   const sum = { contents: 0, needed: 0, live: 0 };
   try {
-    for await (const { offset, count, bytes, digests, why } of checkGroups(surveyPack(path, places.expected(pack), survey))) {
+    for await (const { offset, count, bytes, digests, why } of checkGroups(surveyPack(path, expected, survey))) {
       if (signal?.aborted) throw abortReason(signal);
       if (why) {
         damaged = true;
@@ -127,6 +130,7 @@ async function planPack(
     starts: survey.starts,
     end: survey.end,
     torn: survey.torn !== undefined,
+    recent: survey.end > expected.promised,
     table: fate === "keep" ? builder.build() : undefined,
   };
 }

@@ -33,8 +33,8 @@ export function runName({ from, to }: { from: number; to: number }): string {
 export function runRange(name: string): { from: number; to: number } | undefined {
   const match = /^(\d{1,15})-(\d{1,15})\.run$/.exec(name);
   if (!match) return undefined;
-  const [from, to] = [Number(match[1]), Number(match[2])];
-  return from >= 1 && from <= to ? { from, to } : undefined;
+  const range = { from: Number(match[1]), to: Number(match[2]) };
+  return range.from >= 1 && range.from <= range.to && runName(range) === name ? range : undefined;
 }
 
 /** A run without its place among others. */

@@ -3,11 +3,12 @@ import { compareBytes } from "../content/compare.ts";
 import { DIGEST_SIZE, PAGE_SIZE } from "../content/page.ts";
 import { ShrinkerError } from "../errors.ts";
 import type { PrefixTable } from "../index/prefix-table.ts";
-import { DigestIndex } from "./digest-index.ts";
+import { DigestIndex, NO_PLACES } from "./digest-index.ts";
 import { GroupQueue } from "./group-queue.ts";
 import { GroupReader } from "./group-reader.ts";
 import { type Identity, type Layout, openLayout, readIdentity } from "./layout.ts";
 import { type Lock, takeLock } from "./lock.ts";
+import { syncPacks } from "./pack.ts";
 import { PackWriter, type Place } from "./pack-writer.ts";
 import { RecentContents } from "./recent.ts";
 import { recover } from "./recover.ts";
@@ -66,22 +67,33 @@ export class Store {
    */
   static async open(dir: string, { domain, write = false, warn = () => {} }: StoreOptions): Promise<Store> {
     const layout = await openLayout(dir, domain, write);
+    await readIdentity(layout);
     const locks: Lock[] = [];
     try {
-      const identity = await readIdentity(layout);
       if (write) {
         const taken = `Another shrinker writes to the store "${dir}": wait until it is done`;
         locks.push(await takeLock(join(layout.folder, "writer"), true, taken));
       }
       const removing = `Another shrinker removes contents from the store "${dir}": wait until it is done`;
       locks.push(await takeLock(join(layout.folder, "readers"), false, removing));
+      // Not before: who removes contents changes it.
+      const identity = await readIdentity(layout);
+      let whole = true;
       const lost = (error: Error) => warn(error.message);
-      const index = await DigestIndex.open(layout.index, lost);
+      let index = await DigestIndex.open(layout.index, (error) => {
+        whole = false;
+        lost(error);
+      });
       const { run, last } = await recover(layout.packs, index.covered(), lost);
-      if (run && write) await index.add(run.table, run.covered, true);
+      if (write && run) await syncPacks(layout.packs, run.covered.keys());
+      if (write && !whole) {
+        await DigestIndex.replace(layout.index, run?.table ?? NO_PLACES, run?.covered ?? new Map());
+        index = await DigestIndex.open(layout.index, lost);
+      } else if (run && write) await index.add(run.table, run.covered, true);
       else if (run) index.addInMemory(run.table);
-      // A pack of which not even the beginning is right stays as it is.
-      const end = !last ? { number: 1, end: 0 } : last.end === 0 ? { number: last.number + 1, end: 0 } : last;
+      // A pack that is damaged stays as it is. Without an index, damage is not told from the end of a write that was cut off.
+      const goesOn = last && last.end > 0 && whole;
+      const end = goesOn ? last : { number: (last?.number ?? 0) + 1, end: 0 };
       return new Store(dir, layout, identity, index, locks, write ? end : undefined);
     } catch (error) {
       for (const lock of locks) await lock.release();
@@ -170,6 +182,7 @@ export class Store {
   async close(): Promise<void> {
     await this.#flushing.catch(() => {});
     await this.#queue?.settled().catch(() => {});
+    this.#queue?.end();
     if (this.#writer) await this.index.merge().catch(() => {});
     await this.#writer?.close();
     this.#reader.close();
@@ -181,8 +194,7 @@ export class Store {
     if (!queue) return;
     queue.close();
     const to = this.#recent.count;
-    await queue.settled();
-    await this.#writer!.sync();
+    await queue.sync();
     const run = this.#recent.take(to);
     if (!run) return;
     await this.index.add(run.table, run.covered, false);

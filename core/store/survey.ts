@@ -1,5 +1,5 @@
-import { IntegrityError, ShrinkerError } from "../errors.ts";
-import { listPacks, MAX_PACKS, PACK_HEADER, packPath, type ScannedGroup, scanPack } from "./pack.ts";
+import { IntegrityError } from "../errors.ts";
+import { listPacks, MAX_PACKS, PACK_HEADER, type ScannedGroup, scanPack } from "./pack.ts";
 
 /** Bytes of a pack in which no group can be told. */
 export interface Gap {
@@ -35,12 +35,9 @@ export function newSurvey(): Survey {
   return { gaps: [], starts: [], end: 0, size: 0, torn: undefined };
 }
 
-/** The packs of a folder, ascending. Rejects with `input` for one whose number no index could name. */
+/** The packs of a folder that an index can name, ascending. */
 export async function packsOf(folder: string): Promise<number[]> {
-  const packs = await listPacks(folder);
-  const alien = packs.find((pack) => pack < 1 || pack > MAX_PACKS);
-  if (alien === undefined) return packs;
-  throw new ShrinkerError("input", `"${packPath(folder, alien)}" is no pack of this store: move it away`);
+  return (await listPacks(folder)).filter((pack) => pack >= 1 && pack <= MAX_PACKS);
 }
 
 /**

@@ -116,15 +116,16 @@ async function verifyPack(
   return regions.sort((a, b) => a.offset - b.offset);
 }
 
-/** Notes what was found of a group: how many contents are not right, and how many the index does not know. */
+/** Notes what was found of a group: how many contents are not right, and how many of the others the index does not know. */
 function note(places: KnownPlaces, pack: number, group: OpenedGroup): { bad: number; unknown: number } {
   let bad = 0;
   let unknown = 0;
   for (let slot = 0; slot < group.count; slot++) {
     const right = group.right[slot] === 1;
     const found = right ? FOUND.WHOLE : FOUND.DAMAGED;
-    if (!places.note(group.digests, slot * DIGEST_SIZE, pack, group.offset, slot, found)) unknown++;
+    const known = places.note(group.digests, slot * DIGEST_SIZE, pack, group.offset, slot, found);
     if (!right) bad++;
+    else if (!known) unknown++;
   }
   return { bad, unknown };
 }

@@ -1,9 +1,4 @@
-import { PREFIX_SIZE, PrefixTable, PrefixTableBuilder } from "../index/prefix-table.ts";
-import { mergeRuns } from "./merge.ts";
-
-/** What is gathered is merged into the table once it is this share of it, or this many digests. */
-const GATHER_SHARE = 1 / 8;
-const GATHER_LEAST = 1 << 16;
+import type { PrefixTable } from "../index/prefix-table.ts";
 
 /** The contents that something needs, each with the pack that it is kept in. 22 bytes each. */
 export class LiveContents {
@@ -48,36 +43,5 @@ export class LiveContents {
       if (number < 0 || this.#packs[number] === 0) lacking++;
     }
     return lacking;
-  }
-}
-
-/**
- * Gathers the contents that something needs. What several need is there once: it takes at most 45 bytes a distinct digest, and
- * 2.6 MB.
- */
-export class LiveSet {
-  #table = new PrefixTable(new Uint8Array(0), 0);
-  readonly #builder = new PrefixTableBuilder(0);
-  #gathered = 0;
-
-  /** @param size bytes of a digest in `digests`: 32, or 20 of prefixes */
-  add(digests: Uint8Array, size: number): void {
-    for (let at = 0; at + PREFIX_SIZE <= digests.length; at += size) {
-      if (this.#table.has(digests, at)) continue;
-      this.#builder.add(digests, at);
-      this.#gathered++;
-      if (this.#gathered >= Math.max(GATHER_LEAST, this.#table.count * GATHER_SHARE)) this.#merge();
-    }
-  }
-
-  /** All of them; nothing can be added afterwards. */
-  take(): LiveContents {
-    this.#merge();
-    return new LiveContents(this.#table);
-  }
-
-  #merge(): void {
-    this.#table = mergeRuns(this.#table, this.#builder.build());
-    this.#gathered = 0;
   }
 }
