@@ -73,13 +73,12 @@ function describe(domain: string, report: VerifyReport): string[] {
   if (report.misplaced > 0)
     lines.push(`the index lacks ${report.misplaced} contents, or says that they are where they are not`);
   if (report.needs.length === 0) return lines;
-  const rows = report.needs.map((need) => [
-    need.kind,
-    need.name,
-    ...[need.contents, need.lacking, need.damaged].map(String),
-    need.error ? need.error.message : isWhole(need) ? "whole" : "harmed",
-  ]);
-  return [...lines, ...table([["", "", "contents", "lacking", "damaged", ""], ...rows], 2)];
+  const rows = report.needs.map((need) => {
+    const state = need.error ? "unreadable" : isWhole(need) ? "whole" : "harmed";
+    return [need.kind, need.name, state, ...[need.contents, need.lacking, need.damaged].map(String)];
+  });
+  for (const { error } of report.needs) if (error) lines.push(error.message);
+  return [...lines, ...table([["", "", "", "contents", "lacking", "damaged"], ...rows], 3)];
 }
 
 /** What is wrong in one line, and what to do about it. */
