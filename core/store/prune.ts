@@ -92,7 +92,7 @@ export async function carryOut(
   await DigestIndex.replace(layout.index, mergeAll(tables), covered);
   for (const { path } of [...rewritten, ...of("remove")]) await remove(path);
   await syncFolder(layout.packs);
-  await removeLeftovers(layout);
+  await removeLeftovers([layout.folder, layout.index, layout.snapshots, layout.holds]);
   const written = [...regrouped.covered.values()].reduce((sum, end) => sum + end, 0);
   return { written, lost };
 }

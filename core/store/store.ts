@@ -7,6 +7,7 @@ import { DigestIndex, NO_PLACES } from "./digest-index.ts";
 import { GroupQueue } from "./group-queue.ts";
 import { GroupReader } from "./group-reader.ts";
 import { type Identity, type Layout, openLayout, readIdentity } from "./layout.ts";
+import { removeLeftovers } from "./leftovers.ts";
 import { type Lock, takeLock } from "./lock.ts";
 import { syncPacks } from "./pack.ts";
 import { PackWriter, type Place } from "./pack-writer.ts";
@@ -73,6 +74,7 @@ export class Store {
       if (write) {
         const taken = `Another shrinker writes to the store "${dir}": wait until it is done`;
         locks.push(await takeLock(join(layout.folder, "writer"), true, taken));
+        await removeLeftovers([layout.index, layout.snapshots]);
       }
       const removing = `Another shrinker removes contents from the store "${dir}": wait until it is done`;
       locks.push(await takeLock(join(layout.folder, "readers"), false, removing));

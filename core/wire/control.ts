@@ -53,7 +53,7 @@ export const Welcome = v.object({
       /** How many contents, about. */
       contents: number,
       /** Logs of earlier sessions, the latest first: PAST counts through them. */
-      logs: v.pipe(v.array(v.object({ session: bytes(16), length: number })), v.maxLength(MAX_PAST_LOGS)),
+      logs: v.pipe(v.array(v.object({ session: bytes(16), length: u32 })), v.maxLength(MAX_PAST_LOGS)),
     }),
   ),
 });

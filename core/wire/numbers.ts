@@ -96,9 +96,8 @@ export const MAX_WINDOW_LOG = 27;
 /** Window of the columns DELTAS, LITERALS, OPS and ARGUMENTS. */
 export const SMALL_WINDOW_LOG = 20;
 
-/** Logs of earlier sessions that a destination may name, and contents in all of them. */
+/** Logs of earlier sessions that a destination may name. */
 export const MAX_PAST_LOGS = 64;
-export const MAX_PAST = 0xffff_ffff;
 /** A summary is not longer, and comes in pieces of this size. */
 export const MAX_SUMMARY = 32 << 20;
 export const SUMMARY_PIECE = 1 << 20;
