@@ -1,7 +1,16 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { execFile } from "node:child_process";
 import { randomFillSync } from "node:crypto";
-import { appendFileSync, readdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from "node:fs";
+import {
+  appendFileSync,
+  existsSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
@@ -209,6 +218,23 @@ describe("a store that a crash has left", () => {
     expect((await scan(packPath(packs, 1), whole)).end).toBe(packBytes(packs, 1).length);
     expect(await heldBy(openReader(), range(0, 9))).toEqual([0, 1, 2, 4, 6, 8]);
     expect(told).toEqual([]);
+  });
+
+  test("is rid of what was not finished once it is written to again", async () => {
+    await keep([0]);
+    const left = [
+      part("index", "2-2.run.0123456789ab.new"),
+      part("snapshots", ".monday.0123456789abcdef.shrinker-partial"),
+      part("snapshots", ".shrinker-0123456789abcdef.partial"),
+    ];
+    const others = [part("snapshots", "my.partial"), part("holds", ".a.hold.0123456789abcdef.shrinker-partial")];
+    for (const path of [...left, ...others]) writeFileSync(path, "");
+    await heldBy(openReader(), [0]);
+    expect(left.every((path) => existsSync(path))).toBe(true);
+    await keep([2]);
+    expect(left.some((path) => existsSync(path))).toBe(false);
+    // A hold may be about to be made: that needs no lock that keeps others out.
+    expect(others.every((path) => existsSync(path))).toBe(true);
   });
 
   test("goes on in another pack where the last one never began", async () => {
