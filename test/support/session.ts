@@ -29,8 +29,11 @@ const common = {
 };
 
 export const sourceOptions: SourceOptions = { ...common, codec: fixedCodec("zstd") };
-export const destinationOptions: Omit<DestinationOptions, "target"> = { ...common, allOrNothing: false, openSite: siteOf([]) };
-
+export const destinationOptions: Omit<DestinationOptions, "target"> = {
+  ...common,
+  allOrNothing: false,
+  openSite: siteOf([]),
+};
 
 /** What an index says a destination holds, as a source is told. */
 export function known(index: SiteIndex): NonNullable<SourceOptions["site"]> {

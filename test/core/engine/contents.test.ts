@@ -262,7 +262,10 @@ describe("contents that the destination is said to hold", () => {
     const many = function* () {
       for (let i = 0; i < 20_000; i += 100) yield Buffer.concat(Array.from({ length: 100 }, (_, k) => noise(i + k)));
     };
-    const bundle = await record([source("disk", "raw", many())], { site: known(site(() => true)), codec: fixedCodec("none") });
+    const bundle = await record([source("disk", "raw", many())], {
+      site: known(site(() => true)),
+      codec: fixedCodec("none"),
+    });
     expect(bundle.length).toBeLessThan(20_000 * 40);
   });
 

@@ -8,4 +8,6 @@ const found = new Uint8Array(count);
 const pages = new Uint8Array(count * PAGE);
 await store.fetch(digests, count, found, pages);
 await store.close();
-console.log(JSON.stringify({ found: found.filter((one) => one === 1).length, same: Buffer.compare(pages, right) === 0 }));
+console.log(
+  JSON.stringify({ found: found.filter((one) => one === 1).length, same: Buffer.compare(pages, right) === 0 }),
+);

@@ -90,12 +90,16 @@ describe("a digest takes", () => {
     ["recent", 48],
     // Besides, what an index takes without any.
     ["runs", 28.6],
-  ])("little memory in what is %s: at most %d bytes", async (kind, most) => {
-    const { stdout } = await promisify(execFile)(process.execPath, [...flags, program, kind]);
-    const { bytes, count } = JSON.parse(stdout);
-    expect(count).toBe(1_000_000);
-    expect(bytes).toBeLessThanOrEqual(most);
-    // It has to be somewhere.
-    expect(bytes).toBeGreaterThan(27);
-  }, 30_000);
+  ])(
+    "little memory in what is %s: at most %d bytes",
+    async (kind, most) => {
+      const { stdout } = await promisify(execFile)(process.execPath, [...flags, program, kind]);
+      const { bytes, count } = JSON.parse(stdout);
+      expect(count).toBe(1_000_000);
+      expect(bytes).toBeLessThanOrEqual(most);
+      // It has to be somewhere.
+      expect(bytes).toBeGreaterThan(27);
+    },
+    30_000,
+  );
 });

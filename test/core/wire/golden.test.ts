@@ -49,7 +49,9 @@ function expectFrames(found: readonly Frame[], expected: readonly FixtureFrame[]
 
 describe("fixtures of version 1", () => {
   test("say every frame that there is", () => {
-    const said = new Set([...SOURCE, ...DESTINATION, ...SITE_SOURCE, ...SITE_DESTINATION, ...EXAMPLE].map(({ type }) => type));
+    const said = new Set(
+      [...SOURCE, ...DESTINATION, ...SITE_SOURCE, ...SITE_DESTINATION, ...EXAMPLE].map(({ type }) => type),
+    );
     expect([...said].sort()).toEqual(Object.values(FRAME).sort());
   });
 
