@@ -1,6 +1,6 @@
 import { CancelledError } from "../errors.ts";
-import { plainHost } from "./digest-host.ts";
-import type { DigestReply } from "./digest-server.ts";
+import { plainHost } from "./worker-host.ts";
+import type { WorkReply } from "./worker-server.ts";
 
 /** Bytes that may be on their way to the thread and back before `update` makes its caller wait. */
 const MAX_AWAY = 8 << 20;
@@ -37,7 +37,7 @@ export async function openPlainDigest(): Promise<PlainDigest> {
   let asked = false;
   let closed = false;
 
-  function take(reply: DigestReply): void {
+  function take(reply: WorkReply): void {
     if (reply.kind === "buffer") {
       host.owe(-1);
       comeBack(reply.buffer);

@@ -1,5 +1,5 @@
 import { DIGEST_SIZE, DIGEST_WORDS, PAGE_SIZE, PAGE_WORDS } from "../content/page.ts";
-import type { PageDigester } from "../content/page-digester.ts";
+import type { PageWorker } from "../content/page-worker.ts";
 import type { DigestTable } from "../index/digest-table.ts";
 import type { SegmentSink } from "../segment/segmenter.ts";
 import { MAX_BATCH_CONTENTS, MAX_BATCH_PLAIN, MAX_BATCH_SEGMENTS, OP } from "../wire/numbers.ts";
@@ -141,10 +141,10 @@ export class Batch implements SegmentSink {
   }
 
   /** Digests the chunks. Nothing may be done to the batch meanwhile. */
-  async digest(digester: PageDigester): Promise<void> {
+  async digest(worker: PageWorker): Promise<void> {
     if (this.#chunks === 0) return;
     const memory = [this.contents.buffer, this.digests.buffer] as [ArrayBuffer, ArrayBuffer];
-    const { pages, digests } = await digester.digest(memory[0], this.#chunks, memory[1]);
+    const { pages, digests } = await worker.digest(memory[0], this.#chunks, memory[1]);
     this.#own(pages, digests);
   }
 

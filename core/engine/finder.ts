@@ -1,6 +1,6 @@
 import { compareBytes } from "../content/compare.ts";
 import { DIGEST_SIZE, PAGE_SIZE } from "../content/page.ts";
-import { PageDigester } from "../content/page-digester.ts";
+import { PageWorker } from "../content/page-worker.ts";
 import { IntegrityError, ProtocolError } from "../errors.ts";
 import { sha256Into } from "../runtime.ts";
 import { MAX_BATCH_CONTENTS } from "../wire/numbers.ts";
@@ -37,7 +37,7 @@ export class ContentFinder {
   readonly #brokers: readonly ContentBroker[];
   readonly #ask: ((number: number) => void) | undefined;
   readonly #pending = new Map<number, Pending>();
-  readonly #digester = new PageDigester();
+  readonly #worker = new PageWorker();
   readonly #free: ArrayBuffer[] = [];
   /** What was found nowhere, where the sender can't answer. */
   readonly missing: MissingContents;
@@ -113,7 +113,7 @@ export class ContentFinder {
   /** Digests pages; those that are not what they were said to be are not found. Returns the pages, as their memory has moved. */
   async #check(pages: Buffer<ArrayBuffer>, digests: Buffer, found: Uint8Array): Promise<Buffer<ArrayBuffer>> {
     const { length } = found;
-    const checked = await this.#digester.digest(pages.buffer, length, new ArrayBuffer(length * DIGEST_SIZE));
+    const checked = await this.#worker.digest(pages.buffer, length, new ArrayBuffer(length * DIGEST_SIZE));
     const theirs = new Uint8Array(checked.digests);
     for (let i = 0; i < length; i++) {
       if (compareBytes(theirs, i * DIGEST_SIZE, digests, i * DIGEST_SIZE, DIGEST_SIZE) !== 0) found[i] = 0;
@@ -122,7 +122,7 @@ export class ContentFinder {
   }
 
   close(): void {
-    this.#digester.close();
+    this.#worker.close();
   }
 }
 

@@ -1,5 +1,5 @@
 import { DIGEST_SIZE, PAGE_SIZE } from "../content/page.ts";
-import { PageDigester } from "../content/page-digester.ts";
+import { PageWorker } from "../content/page-worker.ts";
 import type { Piece } from "../machines/machine.ts";
 import { MAX_HELD, type Segmenter, type SegmentSink } from "../segment/segmenter.ts";
 
@@ -45,7 +45,7 @@ export async function scanContents(
   pieces: AsyncIterable<Piece>,
   visit: (block: ScannedBlock) => void | Promise<void>,
 ): Promise<ScannedRest> {
-  const digester = new PageDigester();
+  const worker = new PageWorker();
   const offsets = new Float64Array(BLOCK_CHUNKS);
   const keys = new Float64Array(BLOCK_CHUNKS);
   const literals = Buffer.allocUnsafeSlow(BLOCK_LITERALS + SLICE_LITERALS);
@@ -76,7 +76,7 @@ export async function scanContents(
   const finish = async () => {
     if (count === 0 && literalsEnd === 0) return;
     if (count > 0) {
-      const done = await digester.digest(pages.buffer as ArrayBuffer, count, digests);
+      const done = await worker.digest(pages.buffer as ArrayBuffer, count, digests);
       pages = Buffer.from(done.pages);
       digests = done.digests;
     }
@@ -108,6 +108,6 @@ export async function scanContents(
     await finish();
     return rest;
   } finally {
-    digester.close();
+    worker.close();
   }
 }

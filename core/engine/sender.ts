@@ -1,5 +1,5 @@
 import { PAGE_SIZE } from "../content/page.ts";
-import { PageDigester } from "../content/page-digester.ts";
+import { PageWorker } from "../content/page-worker.ts";
 import { type ErrorCode, ProtocolError, ShrinkerError } from "../errors.ts";
 import { DigestTable } from "../index/digest-table.ts";
 import type { StreamInfo, StreamSource } from "../machines/machine.ts";
@@ -60,7 +60,7 @@ export class Sender {
   readonly #free: Batch[] = [];
   readonly #encoder: BatchEncoder;
   readonly #classifier: Classifier;
-  readonly #digester = new PageDigester();
+  readonly #worker = new PageWorker();
   #spool: ContentFile | undefined;
   #made = 0;
   #nextId = 1;
@@ -156,7 +156,7 @@ export class Sender {
   /** Gives back what the direction holds, once its stages are done. */
   async close(): Promise<void> {
     await Promise.allSettled([this.#classified, this.#encoded, this.#written]);
-    this.#digester.close();
+    this.#worker.close();
     this.#encoder.close();
     this.#spool?.close();
   }
@@ -231,7 +231,7 @@ export class Sender {
   }
 
   #dispatch(batch: Batch, stream: OutStream): void {
-    const digested = batch.digest(this.#digester);
+    const digested = batch.digest(this.#worker);
     const classified = Promise.all([this.#classified, digested]).then(() => {
       this.#number(batch, stream);
       return this.#classifier.classify(batch, this.#spool);

@@ -1,6 +1,6 @@
-import { packedHost, pageHost } from "../content/digest-host.ts";
 import { DIGEST_SIZE, PAGE_SIZE } from "../content/page.ts";
-import { PageDigester } from "../content/page-digester.ts";
+import { PageWorker } from "../content/page-worker.ts";
+import { packedHost, pageHost } from "../content/worker-host.ts";
 import { GROUP_CONTENTS, sealGroup } from "./group.ts";
 import type { PackWriter } from "./pack-writer.ts";
 import type { RecentContents, RecentGroup } from "./recent.ts";
@@ -27,7 +27,7 @@ function groupBuffers(): GroupBuffers {
 export class GroupQueue {
   readonly #recent: RecentContents;
   readonly #writer: PackWriter;
-  readonly #packers = [new PageDigester(packedHost), new PageDigester(pageHost)] as const;
+  readonly #workers = [new PageWorker(packedHost), new PageWorker(pageHost)] as const;
   readonly #waiting: Promise<void>[] = [];
   /** Used again: touching new memory takes longer than copying into it. */
   readonly #free: GroupBuffers[] = [];
@@ -104,12 +104,12 @@ export class GroupQueue {
 
   /** Ends the threads' work; what is on its way is lost. */
   end(): void {
-    for (const packer of this.#packers) packer.close();
+    for (const worker of this.#workers) worker.close();
   }
 
   async #pack(buffers: GroupBuffers, count: number): Promise<Uint8Array[]> {
-    const packer = this.#packers[this.#turn++ % 2]!;
-    const { pages, packed } = await packer.pack(buffers.pages.buffer, count, ARRIVAL_LEVEL);
+    const worker = this.#workers[this.#turn++ % 2]!;
+    const { pages, packed } = await worker.pack(buffers.pages.buffer, count, ARRIVAL_LEVEL);
     buffers.pages = Buffer.from(pages);
     const digests = buffers.digests.subarray(0, count * DIGEST_SIZE);
     return sealGroup(digests, buffers.pages.subarray(0, count * PAGE_SIZE), new Uint8Array(packed));

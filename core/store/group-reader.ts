@@ -1,7 +1,7 @@
 import { constants, type FileHandle, open } from "node:fs/promises";
-import { packedHost, pageHost } from "../content/digest-host.ts";
 import { DIGEST_SIZE } from "../content/page.ts";
-import { PageDigester } from "../content/page-digester.ts";
+import { PageWorker } from "../content/page-worker.ts";
+import { packedHost, pageHost } from "../content/worker-host.ts";
 import { fileError, IntegrityError } from "../errors.ts";
 import {
   decodeGroup,
@@ -35,7 +35,7 @@ export class GroupReader {
   /** The least recently used comes first. */
   readonly #cache = new Map<string, Cached>();
   /** In turn, on two threads: decompressing and digesting is most of what reading costs. */
-  readonly #digesters = [new PageDigester(packedHost), new PageDigester(pageHost)] as const;
+  readonly #workers = [new PageWorker(packedHost), new PageWorker(pageHost)] as const;
   #turn = 0;
   #cached = 0;
   #reading = 0;
@@ -65,14 +65,14 @@ export class GroupReader {
 
   close(): void {
     this.#cache.clear();
-    for (const digester of this.#digesters) digester.close();
+    for (const worker of this.#workers) worker.close();
   }
 
   async #load({ pack, offset }: Place): Promise<GroupPages> {
     while (this.#reading >= MOST) await new Promise<void>((resolve) => this.#waiting.push(resolve));
     this.#reading++;
     try {
-      return await load(packPath(this.#folder, pack), offset, this.#digesters[this.#turn++ % 2]!);
+      return await load(packPath(this.#folder, pack), offset, this.#workers[this.#turn++ % 2]!);
     } finally {
       this.#reading--;
       this.#waiting.shift()?.();
@@ -91,7 +91,7 @@ export class GroupReader {
   }
 }
 
-async function load(path: string, offset: number, digester: PageDigester): Promise<GroupPages> {
+async function load(path: string, offset: number, worker: PageWorker): Promise<GroupPages> {
   let handle: FileHandle;
   try {
     handle = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW);
@@ -108,7 +108,7 @@ async function load(path: string, offset: number, digester: PageDigester): Promi
     }
     const stored = bytes.subarray(GROUP_HEADER + header.count * DIGEST_SIZE, length);
     if (!isGroupHead(bytes, 0, header) || !isGroupBody(header, stored)) throw damaged(path, offset);
-    return await decodeGroup(header, stored, digester);
+    return await decodeGroup(header, stored, worker);
   } finally {
     await handle.close();
   }

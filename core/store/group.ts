@@ -1,7 +1,7 @@
 import { promisify } from "node:util";
 import { crc32, constants as zlib, zstdCompress } from "node:zlib";
 import { DIGEST_SIZE, PAGE_SIZE } from "../content/page.ts";
-import type { PageDigester } from "../content/page-digester.ts";
+import type { PageWorker } from "../content/page-worker.ts";
 
 /**
  * A pack is a sequence of groups: contents that arrived together, compressed together, behind their digests
@@ -106,15 +106,15 @@ export interface GroupPages {
 export async function decodeGroup(
   header: GroupHeader,
   stored: Uint8Array<ArrayBuffer>,
-  digester: PageDigester,
+  worker: PageWorker,
 ): Promise<GroupPages> {
   const { count, codec } = header;
   if (codec === CODEC.ZSTD) {
-    const { pages, digests } = await digester.decode(stored, count);
+    const { pages, digests } = await worker.decode(stored, count);
     return { pages: new Uint8Array(pages), digests: new Uint8Array(digests) };
   }
   const own = new Uint8Array(stored);
-  const { pages, digests } = await digester.digest(own.buffer, count, new ArrayBuffer(count * DIGEST_SIZE));
+  const { pages, digests } = await worker.digest(own.buffer, count, new ArrayBuffer(count * DIGEST_SIZE));
   return { pages: new Uint8Array(pages), digests: new Uint8Array(digests) };
 }
 

@@ -1,7 +1,7 @@
 import { compareBytes } from "../content/compare.ts";
-import { packedHost, pageHost } from "../content/digest-host.ts";
 import { DIGEST_SIZE } from "../content/page.ts";
-import { PageDigester } from "../content/page-digester.ts";
+import { PageWorker } from "../content/page-worker.ts";
+import { packedHost, pageHost } from "../content/worker-host.ts";
 import { IntegrityError } from "../errors.ts";
 import { decodeGroup, type GroupPages, groupLength } from "./group.ts";
 import type { ScannedGroup } from "./pack.ts";
@@ -33,14 +33,14 @@ export async function* checkGroups(groups: AsyncIterable<ScannedGroup>): AsyncGe
 
 /** Decompresses groups and checks the SHA-256 of their contents, several at once and on other threads, in their order. */
 export async function* openGroups(groups: AsyncIterable<ScannedGroup>): AsyncGenerator<OpenedGroup, void, undefined> {
-  const digesters = [new PageDigester(packedHost), new PageDigester(pageHost)] as const;
+  const workers = [new PageWorker(packedHost), new PageWorker(pageHost)] as const;
   const opening: Promise<OpenedGroup>[] = [];
   let turn = 0;
   let broke: { error: unknown } | undefined;
   try {
     try {
       for await (const group of groups) {
-        const opened = open(group, digesters[turn++ % 2]!);
+        const opened = open(group, workers[turn++ % 2]!);
         opened.catch(() => {});
         opening.push(opened);
         if (opening.length >= MOST) yield await opening.shift()!;
@@ -51,19 +51,19 @@ export async function* openGroups(groups: AsyncIterable<ScannedGroup>): AsyncGen
     // What was read before it broke is right all the same.
     while (opening.length > 0) yield await opening.shift()!;
   } finally {
-    for (const digester of digesters) digester.close();
+    for (const worker of workers) worker.close();
   }
   if (broke) throw broke.error;
 }
 
 /** Takes copies before it waits for anything: the scan goes on. */
-async function open(group: ScannedGroup, digester: PageDigester): Promise<OpenedGroup> {
+async function open(group: ScannedGroup, worker: PageWorker): Promise<OpenedGroup> {
   const { header } = group;
   const described = describe(group, Buffer.from(group.digests));
   if (!group.whole) return described;
   let found: GroupPages;
   try {
-    found = await decodeGroup(header, new Uint8Array(group.stored), digester);
+    found = await decodeGroup(header, new Uint8Array(group.stored), worker);
   } catch (error) {
     if (!(error instanceof IntegrityError)) throw error;
     return { ...described, right: new Uint8Array(header.count), why: error.message };

@@ -1,4 +1,4 @@
-import { constants, type FileHandle, open, unlink } from "node:fs/promises";
+import { constants, type FileHandle, open, truncate, unlink } from "node:fs/promises";
 import { fileError, ShrinkerError } from "../errors.ts";
 import { syncFolder } from "./layout.ts";
 import { MAX_PACKS, PACK_BYTES, packHeader, packPath } from "./pack.ts";
@@ -16,7 +16,9 @@ export class PackWriter {
   #handle: FileHandle | undefined;
   #end: number;
   #unsynced = false;
+  /** Whether the folder has to be synced for the pack that is written. */
   #made = false;
+  readonly #created = new Set<number>();
 
   /**
    * @param number the pack that is appended to, or made
@@ -67,6 +69,18 @@ export class PackWriter {
     this.#handle = undefined;
   }
 
+  /**
+   * Closes, and cuts off what was appended behind a place: once an append has failed for want of room, nothing will name it, and
+   * whatever comes next needs that room. Never rejects.
+   */
+  async cutBack({ pack, offset }: Place): Promise<void> {
+    await this.close();
+    for (const number of this.#created) {
+      if (number > pack || offset === 0) await unlink(packPath(this.#folder, number)).catch(() => {});
+    }
+    if (offset > 0 && this.#number >= pack) await truncate(packPath(this.#folder, pack), offset).catch(() => {});
+  }
+
   async #next(): Promise<void> {
     await this.sync();
     await this.close();
@@ -94,6 +108,7 @@ export class PackWriter {
       if (handle && fresh) await unlink(path).catch(() => {});
       throw fileError("Cannot write", path, error);
     }
+    if (fresh) this.#created.add(this.#number);
     this.#made ||= fresh;
     this.#handle = handle;
     return handle;

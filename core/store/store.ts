@@ -41,6 +41,8 @@ export class Store {
   readonly #writer: PackWriter | undefined;
   readonly #queue: GroupQueue | undefined;
   #identity: Identity;
+  /** Up to where what was written is in the index. */
+  #indexed: Place;
   #flushing: Promise<void> = Promise.resolve();
 
   private constructor(
@@ -57,6 +59,7 @@ export class Store {
     this.#identity = identity;
     this.#locks = locks;
     this.#reader = new GroupReader(layout.packs);
+    this.#indexed = { pack: end?.number ?? 0, offset: end?.end ?? 0 };
     if (!end) return;
     this.#writer = new PackWriter(layout.packs, end.number, end.end);
     this.#queue = new GroupQueue(this.#recent, this.#writer);
@@ -180,11 +183,11 @@ export class Store {
     await Promise.all(reads);
   }
 
-  /** Ends it. What was not flushed may be lost. */
+  /** Ends it. What was not flushed may be lost; where something could not be written, it is. */
   async close(): Promise<void> {
-    await this.#flushing.catch(() => {});
-    await this.#queue?.settled().catch(() => {});
+    const written = await Promise.allSettled([this.#flushing, this.#queue?.settled()]);
     this.#queue?.end();
+    if (written.some(({ status }) => status === "rejected")) await this.#writer?.cutBack(this.#indexed);
     if (this.#writer) await this.index.merge().catch(() => {});
     await this.#writer?.close();
     this.#reader.close();
@@ -200,6 +203,7 @@ export class Store {
     const run = this.#recent.take(to);
     if (!run) return;
     await this.index.add(run.table, run.covered, false);
+    for (const [pack, offset] of run.covered) this.#indexed = { pack, offset };
   }
 
   async #locate(digests: Uint8Array, i: number): Promise<{ place: Place; slot: number } | undefined> {

@@ -6,9 +6,9 @@ import { join } from "node:path";
 
 /** With a user namespace where this user may not mount. */
 const WAYS = [["-m"], ["-r", "-m"]];
-const way = WAYS.find(
-  (flags) => spawnSync("unshare", [...flags, "mount", "-t", "tmpfs", "tmpfs", "/mnt"]).status === 0,
-);
+const PROBE =
+  "mount -t tmpfs tmpfs /tmp && mkdir /tmp/a && mount --bind /etc /tmp/a && mount -o remount,bind,ro /tmp/a";
+const way = WAYS.find((flags) => spawnSync("unshare", [...flags, "/bin/sh", "-c", PROBE]).status === 0);
 
 /** Whether there can be any. */
 export const canMount = process.platform === "linux" && way !== undefined;

@@ -4,8 +4,8 @@ import { createHash } from "node:crypto";
 import { promisify } from "node:util";
 import fc from "fast-check";
 import { BufferPool } from "../../../core/content/buffer-pool.ts";
-import { plainHost } from "../../../core/content/digest-host.ts";
 import { openPlainDigest, type PlainDigest } from "../../../core/content/plain-digest.ts";
+import { plainHost } from "../../../core/content/worker-host.ts";
 import { CancelledError } from "../../../core/errors.ts";
 
 const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString("hex");

@@ -1,8 +1,8 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { crc32, zstdCompressSync } from "node:zlib";
 import fc from "fast-check";
-import { packedHost } from "../../../core/content/digest-host.ts";
-import { PageDigester } from "../../../core/content/page-digester.ts";
+import { PageWorker } from "../../../core/content/page-worker.ts";
+import { packedHost } from "../../../core/content/worker-host.ts";
 import { IntegrityError } from "../../../core/errors.ts";
 import {
   decodeGroup,
@@ -16,14 +16,14 @@ import {
 } from "../../../core/store/group.ts";
 import { contents, DIGEST, failure, flipped, PAGE, range } from "./contents.ts";
 
-const digesters = new Map<string, PageDigester>();
+const workers = new Map<string, PageWorker>();
 beforeAll(async () => {
   await packedHost.enter();
-  digesters.set("on another thread", new PageDigester(packedHost));
+  workers.set("on another thread", new PageWorker(packedHost));
   await Promise.resolve();
 });
 afterAll(() => {
-  for (const digester of digesters.values()) digester.close();
+  for (const worker of workers.values()) worker.close();
   packedHost.leave();
 });
 
@@ -69,9 +69,9 @@ describe("a group", () => {
         expect(isGroupHead(bytes, before, header)).toBe(true);
         const stored = storedOf(bytes.subarray(before, -7), header.count);
         expect(isGroupBody(header, stored)).toBe(true);
-        const digester = new PageDigester(packedHost);
-        const { pages, digests } = await decodeGroup(header, stored, digester);
-        digester.close();
+        const worker = new PageWorker(packedHost);
+        const { pages, digests } = await decodeGroup(header, stored, worker);
+        worker.close();
         const { digests: right, pages: plain } = contents(numbers);
         expect(Buffer.compare(pages, plain)).toBe(0);
         expect(Buffer.compare(digests, right)).toBe(0);
@@ -166,13 +166,13 @@ describe("contents whose checksum is right, and that are none", () => {
   ];
   test.each(cases)("are refused: %s", async (_, count, stored) => {
     const header = decodeGroupHeader(forged({ count, codec: 1, stored }), 0)!;
-    const fresh = new PageDigester(packedHost);
-    for (const digester of [fresh, digesters.get("on another thread")!]) {
-      const error = await failure(decodeGroup(header, new Uint8Array(stored), digester));
+    const fresh = new PageWorker(packedHost);
+    for (const worker of [fresh, workers.get("on another thread")!]) {
+      const error = await failure(decodeGroup(header, new Uint8Array(stored), worker));
       expect(error).toBeInstanceOf(IntegrityError);
       // The next ones are read all the same.
       const right = forged({ count: 2, codec: 1, stored: zeros(2) });
-      const { pages } = await decodeGroup(decodeGroupHeader(right, 0)!, storedOf(right, 2), digester);
+      const { pages } = await decodeGroup(decodeGroupHeader(right, 0)!, storedOf(right, 2), worker);
       expect(Buffer.compare(pages, Buffer.alloc(2 * PAGE))).toBe(0);
     }
     fresh.close();
@@ -185,7 +185,7 @@ describe("contents whose checksum is right, and that are none", () => {
     const found = await decodeGroup(
       decodeGroupHeader(bytes, 0)!,
       storedOf(bytes, 2),
-      digesters.get("on another thread")!,
+      workers.get("on another thread")!,
     );
     expect(Buffer.compare(found.digests, other.digests)).toBe(0);
   });

@@ -99,4 +99,32 @@ describe("a writer", () => {
     await writer.close();
     expect(Buffer.compare((await scan(packPath(nowhere, 1))).digests, digestsOf([[0]]))).toBe(0);
   });
+
+  test("cuts back what it has appended, and nothing that was there before", async () => {
+    await writePack(folder.path, 1, [[0], [2]]);
+    const before = packBytes(folder.path, 1);
+    truncateSync(packPath(folder.path, 1), PACK_BYTES);
+    const full = new PackWriter(folder.path, 1, PACK_BYTES);
+    await full.append(await groupOf([4]));
+    const behind = full.position;
+    await full.append(await groupOf([6]));
+    await full.cutBack(behind);
+    expect(packBytes(folder.path, 2).length).toBe(behind.offset);
+    expect(statSync(packPath(folder.path, 1)).size).toBe(PACK_BYTES);
+    // Back into the pack before, and to where it began one itself.
+    truncateSync(packPath(folder.path, 1), before.length);
+    const second = new PackWriter(folder.path, 2, behind.offset);
+    await second.append(await groupOf([8]));
+    await second.cutBack({ pack: 2, offset: behind.offset });
+    expect(packBytes(folder.path, 2).length).toBe(behind.offset);
+    const third = new PackWriter(folder.path, 3, 0);
+    await third.append(await groupOf([10]));
+    await third.cutBack({ pack: 3, offset: 0 });
+    // One that it could not make is not its own.
+    const taken = new PackWriter(folder.path, 1, 0);
+    expect((await failure(taken.append(await groupOf([10])))).code).toBe("exists");
+    await taken.cutBack({ pack: 1, offset: 0 });
+    expect(readdirSync(folder.path).sort()).toEqual(["00001.pack", "00002.pack"]);
+    expect(Buffer.compare(packBytes(folder.path, 1), before)).toBe(0);
+  });
 });

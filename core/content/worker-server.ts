@@ -1,8 +1,8 @@
 import { createHash, type Hash } from "node:crypto";
-import { digestPacked, digestPages, packPages } from "./digest-pages.ts";
+import { digestPacked, digestPages, packPages } from "./pages.ts";
 
-/** What is asked for the digest `id`. Requests of one digest are served in order. */
-export type DigestRequest =
+/** What is asked for the client `id`. Requests of one stream's digest are served in order. */
+export type WorkRequest =
   | {
       readonly id: number;
       readonly kind: "bytes";
@@ -43,7 +43,7 @@ export type DigestRequest =
  * What comes back: each buffer once it is hashed, in order, the 32 bytes of a digest that was asked for, pages with their
  * digests, or why there are none.
  */
-export type DigestReply =
+export type WorkReply =
   | { readonly id: number; readonly kind: "buffer"; readonly buffer: ArrayBuffer }
   | { readonly id: number; readonly kind: "digest"; readonly digest: Uint8Array }
   | { readonly id: number; readonly kind: "pages"; readonly pages: ArrayBuffer; readonly digests: ArrayBuffer }
@@ -51,7 +51,7 @@ export type DigestReply =
   | { readonly id: number; readonly kind: "failed"; readonly message: string };
 
 /** Requests that are queued: those of one digest, in order. */
-type Queued = Exclude<DigestRequest, { kind: "drop" | "pages" | "packed" | "pack" }>;
+type Queued = Exclude<WorkRequest, { kind: "drop" | "pages" | "packed" | "pack" }>;
 
 interface Job {
   readonly hash: Hash;
@@ -64,8 +64,8 @@ const ZEROS = new Uint8Array(1 << 20);
 /** Zeros hashed in one turn: about 10 ms, so that a terabyte of them holds up nobody else. */
 const ZERO_TURN = 16 << 20;
 
-/** Hashes for many digests, a piece of each in turn. Returns what takes a request. */
-export function digestServer(reply: (reply: DigestReply, transfer: ArrayBuffer[]) => void) {
+/** Hashes many streams, a piece of each in turn, and serves pages at once. Returns what takes a request. */
+export function serveWork(reply: (reply: WorkReply, transfer: ArrayBuffer[]) => void) {
   const jobs = new Map<number, Job>();
   let turning = false;
 
@@ -101,7 +101,7 @@ export function digestServer(reply: (reply: DigestReply, transfer: ArrayBuffer[]
     if (left) setImmediate(turn);
   }
 
-  return (request: DigestRequest): void => {
+  return (request: WorkRequest): void => {
     if (request.kind === "pages") {
       const { id, pages, count, digests } = request;
       digestPages(pages, count, new Uint8Array(digests));

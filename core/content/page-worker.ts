@@ -1,7 +1,7 @@
 import { CancelledError, IntegrityError, ShrinkerError } from "../errors.ts";
-import { type DigestHost, pageHost, type SharedHost } from "./digest-host.ts";
-import { digestPacked, digestPages, packPages } from "./digest-pages.ts";
-import type { DigestReply, DigestRequest } from "./digest-server.ts";
+import { digestPacked, digestPages, packPages } from "./pages.ts";
+import { pageHost, type SharedHost, type WorkHost } from "./worker-host.ts";
+import type { WorkReply, WorkRequest } from "./worker-server.ts";
 
 /** Fewer pages are digested here: the way to the thread and back takes longer. */
 const MIN_AWAY = 16;
@@ -22,14 +22,14 @@ export interface PackedPages {
 let lastId = 0;
 
 /**
- * Digests pages by hundreds, on a thread beside the one that cuts and looks them up: SHA-256 is most of what a page costs,
- * and both cores are needed to go faster than half of its rate.
+ * Digests, compresses and decompresses pages by hundreds, on a thread beside the one that cuts and looks them up: that is most of what a
+ * page costs, and takes more than one core.
  */
-export class PageDigester {
+export class PageWorker {
   readonly #id = --lastId;
   readonly #shared: SharedHost;
-  readonly #away: PromiseWithResolvers<DigestReply>[] = [];
-  #host: DigestHost | undefined;
+  readonly #away: PromiseWithResolvers<WorkReply>[] = [];
+  #host: WorkHost | undefined;
   #error: Error | undefined;
 
   /** @param shared the thread */
@@ -44,7 +44,7 @@ export class PageDigester {
 
   /**
    * Digests the first `count` pages. Resolves, in the order of the calls, with the same memory: what was given is
-   * detached meanwhile. Rejects where the thread has failed or the digester is closed; the memory is lost then.
+   * detached meanwhile. Rejects where the thread has failed or this is closed; the memory is lost then.
    */
   async digest(pages: ArrayBuffer, count: number, digests: ArrayBuffer): Promise<DigestedPages> {
     if (this.#error) throw this.#error;
@@ -91,21 +91,21 @@ export class PageDigester {
     this.#shared.leave();
   }
 
-  async #ask<K extends DigestReply["kind"]>(
-    host: DigestHost,
-    request: DigestRequest,
+  async #ask<K extends WorkReply["kind"]>(
+    host: WorkHost,
+    request: WorkRequest,
     kind: K,
-  ): Promise<Extract<DigestReply, { kind: K }>> {
-    const back = Promise.withResolvers<DigestReply>();
+  ): Promise<Extract<WorkReply, { kind: K }>> {
+    const back = Promise.withResolvers<WorkReply>();
     this.#away.push(back);
     host.owe(1);
     host.post(request);
     const reply = await back.promise;
     if (reply.kind !== kind) throw new ShrinkerError("bug", `A thread answers ${kind} with ${reply.kind}`);
-    return reply as Extract<DigestReply, { kind: K }>;
+    return reply as Extract<WorkReply, { kind: K }>;
   }
 
-  #take(reply: DigestReply): void {
+  #take(reply: WorkReply): void {
     const back = this.#away.shift();
     if (!back) return;
     this.#host?.owe(-1);

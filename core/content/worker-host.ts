@@ -1,34 +1,34 @@
 import { Worker } from "node:worker_threads";
 import { ShrinkerError } from "../errors.ts";
-import { type DigestReply, type DigestRequest, digestServer } from "./digest-server.ts";
+import { serveWork, type WorkReply, type WorkRequest } from "./worker-server.ts";
 
 /** Milliseconds that the thread outlives its last user. */
 const LINGER_MS = 1_000;
 
-/** A digest as its host knows it. */
-export interface DigestClient {
-  take(reply: DigestReply): void;
+/** Who asks for work, as the host knows it. */
+export interface WorkClient {
+  take(reply: WorkReply): void;
   /** The thread is gone, with the buffers that it had. */
   fail(error: Error): void;
 }
 
-/** A digest server, on a thread where one can be had. */
-export interface DigestHost {
-  post(request: DigestRequest): void;
+/** Serves work, on a thread where one can be had. */
+export interface WorkHost {
+  post(request: WorkRequest): void;
   /** Counts the replies that clients wait for: while there are some, the thread holds the process, and not longer. */
   owe(change: 1 | -1): void;
-  readonly clients: Map<number, DigestClient>;
+  readonly clients: Map<number, WorkClient>;
   stop(): void;
 }
 
 /** One host that its users share: it starts with the first of them and ends soon after the last. */
 export class SharedHost {
-  #current: Promise<DigestHost> | undefined;
+  #current: Promise<WorkHost> | undefined;
   #users = 0;
   #lingering: ReturnType<typeof setTimeout> | undefined;
 
   /** Each user ends with `leave`. */
-  enter(): Promise<DigestHost> {
+  enter(): Promise<WorkHost> {
     this.#users++;
     clearTimeout(this.#lingering);
     if (this.#current) return this.#current;
@@ -49,15 +49,15 @@ export class SharedHost {
   }
 }
 
-/** Of the process: SHA-256 of whole streams, digests of pages, and pages that are to be decompressed first; a thread each. */
+/** Of the process: SHA-256 of whole streams, digests of pages, and zstd of pages, a thread each; the last helps the second. */
 export const plainHost = new SharedHost();
 export const pageHost = new SharedHost();
 export const packedHost = new SharedHost();
 
-/** Hashes on this thread: where threads are not allowed, or the program was bundled without the thread's file. */
-function serveHere(): DigestHost {
-  const clients = new Map<number, DigestClient>();
-  const post = digestServer((reply) => clients.get(reply.id)?.take(reply));
+/** Works on this thread: where threads are not allowed, or the program was bundled without the thread's file. */
+function serveHere(): WorkHost {
+  const clients = new Map<number, WorkClient>();
+  const post = serveWork((reply) => clients.get(reply.id)?.take(reply));
   return { post, owe() {}, clients, stop() {} };
 }
 
@@ -65,30 +65,30 @@ function serveHere(): DigestHost {
  * Resolves once the thread has answered, so that nothing is given to one that doesn't start.
  * @param gone called when a thread that had started has ended by itself
  */
-function startThread(gone: () => void): Promise<DigestHost> {
-  const started = Promise.withResolvers<DigestHost>();
+function startThread(gone: () => void): Promise<WorkHost> {
+  const started = Promise.withResolvers<WorkHost>();
   let worker: Worker;
   try {
     // The thread's file is next to this one: TypeScript in a checkout, JavaScript where it was built.
-    const file = `./digest-worker${import.meta.url.endsWith(".ts") ? ".ts" : ".js"}`;
+    const file = `./worker${import.meta.url.endsWith(".ts") ? ".ts" : ".js"}`;
     worker = new Worker(new URL(file, import.meta.url));
   } catch {
     started.resolve(serveHere());
     return started.promise;
   }
-  const clients = new Map<number, DigestClient>();
+  const clients = new Map<number, WorkClient>();
   let ready = false;
   let owed = 0;
   const end = (cause?: unknown) => {
     if (!ready) started.resolve(serveHere());
     else gone();
     for (const client of [...clients.values()]) {
-      client.fail(new ShrinkerError("bug", "The thread that computes SHA-256 ended; run the command again", { cause }));
+      client.fail(new ShrinkerError("bug", "A worker thread of this program ended; run the command again", { cause }));
     }
   };
   worker.on("error", end);
   worker.on("exit", end);
-  worker.on("message", (message: DigestReply | "ready") => {
+  worker.on("message", (message: WorkReply | "ready") => {
     if (message !== "ready") return clients.get(message.id)?.take(message);
     ready = true;
     worker.unref();
@@ -106,7 +106,7 @@ function startThread(gone: () => void): Promise<DigestHost> {
   return started.promise;
 }
 
-function transferred(request: DigestRequest): ArrayBuffer[] {
+function transferred(request: WorkRequest): ArrayBuffer[] {
   if (request.kind === "bytes") return [request.buffer];
   if (request.kind === "packed") return [request.packed];
   if (request.kind === "pack") return [request.pages];

@@ -1,8 +1,8 @@
 import { afterAll, describe, expect, test } from "bun:test";
 import { createHash, randomBytes } from "node:crypto";
-import { pageHost } from "../../../core/content/digest-host.ts";
 import { DIGEST_SIZE, PAGE_SIZE } from "../../../core/content/page.ts";
-import { PageDigester } from "../../../core/content/page-digester.ts";
+import { PageWorker } from "../../../core/content/page-worker.ts";
+import { pageHost } from "../../../core/content/worker-host.ts";
 
 const MOST = 64;
 
@@ -20,15 +20,15 @@ function pagesOf(count: number): { memory: ArrayBuffer; expected: Buffer } {
 const digestsOf = () => new ArrayBuffer(MOST * DIGEST_SIZE);
 
 describe("pages are digested", () => {
-  const digester = new PageDigester();
-  afterAll(() => digester.close());
+  const worker = new PageWorker();
+  afterAll(() => worker.close());
 
   test.each([1, 15, 16, 63, 64])("%d of them, with their memory given back", async (count) => {
     // Before the thread runs, and after.
     for (let round = 0; round < 2; round++) {
       const { memory, expected } = pagesOf(count);
       const before = Buffer.from(memory.slice(0));
-      const { pages, digests } = await digester.digest(memory, count, digestsOf());
+      const { pages, digests } = await worker.digest(memory, count, digestsOf());
       expect(Buffer.compare(Buffer.from(digests, 0, expected.length), expected)).toBe(0);
       expect(Buffer.compare(Buffer.from(pages), before)).toBe(0);
       await pageHost.enter();
@@ -40,7 +40,7 @@ describe("pages are digested", () => {
     const jobs = [64, 3, 40, 16, 1, 64].map(pagesOf);
     const order: number[] = [];
     const results = jobs.map(async ({ memory, expected }, i) => {
-      const { digests } = await digester.digest(memory, expected.length / DIGEST_SIZE, digestsOf());
+      const { digests } = await worker.digest(memory, expected.length / DIGEST_SIZE, digestsOf());
       order.push(i);
       return Buffer.compare(Buffer.from(digests, 0, expected.length), expected);
     });
@@ -49,19 +49,19 @@ describe("pages are digested", () => {
   });
 });
 
-test("a digester that is closed rejects what is on its way, and what comes after", async () => {
+test("a worker that is closed rejects what is on its way, and what comes after", async () => {
   await pageHost.enter();
-  const digester = new PageDigester();
-  const other = new PageDigester();
+  const worker = new PageWorker();
+  const other = new PageWorker();
   await new Promise((resolve) => setTimeout(resolve));
-  const away = digester.digest(pagesOf(64).memory, 64, digestsOf()).then(
+  const away = worker.digest(pagesOf(64).memory, 64, digestsOf()).then(
     () => "resolved",
     (error) => error.code,
   );
-  digester.close();
-  digester.close();
+  worker.close();
+  worker.close();
   expect(await away).toBe("cancelled");
-  await expect(digester.digest(pagesOf(1).memory, 1, digestsOf())).rejects.toThrow("not wanted");
+  await expect(worker.digest(pagesOf(1).memory, 1, digestsOf())).rejects.toThrow("not wanted");
   const { memory, expected } = pagesOf(64);
   const { digests } = await other.digest(memory, 64, digestsOf());
   expect(Buffer.compare(Buffer.from(digests, 0, expected.length), expected)).toBe(0);
@@ -71,12 +71,12 @@ test("a digester that is closed rejects what is on its way, and what comes after
 
 test("a thread that ends rejects what is on its way", async () => {
   const host = await pageHost.enter();
-  const digester = new PageDigester();
+  const worker = new PageWorker();
   await new Promise((resolve) => setTimeout(resolve));
   // Long enough not to be done before.
-  const away = digester.digest(new ArrayBuffer(8192 * PAGE_SIZE), 8192, new ArrayBuffer(8192 * DIGEST_SIZE));
+  const away = worker.digest(new ArrayBuffer(8192 * PAGE_SIZE), 8192, new ArrayBuffer(8192 * DIGEST_SIZE));
   host.stop();
   await expect(away).rejects.toThrow("thread");
-  digester.close();
+  worker.close();
   pageHost.leave();
 });
