@@ -1,8 +1,8 @@
-import { constants, type FileHandle, open } from "node:fs/promises";
+import type { FileHandle } from "node:fs/promises";
 import { DIGEST_SIZE } from "../content/page.ts";
 import { PageWorker } from "../content/page-worker.ts";
 import { packedHost, pageHost } from "../content/worker-host.ts";
-import { fileError, IntegrityError } from "../errors.ts";
+import { IntegrityError } from "../errors.ts";
 import {
   decodeGroup,
   decodeGroupHeader,
@@ -13,7 +13,8 @@ import {
   isGroupBody,
   isGroupHead,
 } from "./group.ts";
-import { packPath, readAt } from "./pack.ts";
+import { OpenPacks } from "./open-packs.ts";
+import { readAt } from "./pack.ts";
 import type { Place } from "./pack-writer.ts";
 
 /** Decoded groups that are kept, as neighbours are mostly wanted next: 64 MiB. */
@@ -31,7 +32,7 @@ interface Cached {
 
 /** Reads groups by their places, and digests what is in them. What is wanted twice at once is read once; the last ones are kept. */
 export class GroupReader {
-  readonly #folder: string;
+  readonly #packs: OpenPacks;
   /** The least recently used comes first. */
   readonly #cache = new Map<string, Cached>();
   /** In turn, on two threads: decompressing and digesting is most of what reading costs. */
@@ -42,7 +43,7 @@ export class GroupReader {
   readonly #waiting: (() => void)[] = [];
 
   constructor(folder: string) {
-    this.#folder = folder;
+    this.#packs = new OpenPacks(folder);
   }
 
   /** Rejects with an `IntegrityError` where the group is damaged, `input` where it can't be read. */
@@ -66,13 +67,15 @@ export class GroupReader {
   close(): void {
     this.#cache.clear();
     for (const worker of this.#workers) worker.close();
+    this.#packs.close();
   }
 
   async #load({ pack, offset }: Place): Promise<GroupPages> {
     while (this.#reading >= MOST) await new Promise<void>((resolve) => this.#waiting.push(resolve));
     this.#reading++;
     try {
-      return await load(packPath(this.#folder, pack), offset, this.#workers[this.#turn++ % 2]!);
+      const worker = this.#workers[this.#turn++ % 2]!;
+      return await this.#packs.read(pack, (handle, path) => load(handle, path, offset, worker));
     } finally {
       this.#reading--;
       this.#waiting.shift()?.();
@@ -91,27 +94,15 @@ export class GroupReader {
   }
 }
 
-async function load(path: string, offset: number, worker: PageWorker): Promise<GroupPages> {
-  let handle: FileHandle;
-  try {
-    handle = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW);
-  } catch (error) {
-    throw fileError("Cannot read", path, error);
-  }
-  try {
-    let bytes = await readAt(handle, path, offset, FIRST_READ);
-    const header = decodeGroupHeader(bytes, 0);
-    if (!header) throw damaged(path, offset);
-    const length = groupLength(header);
-    if (length > bytes.length) {
-      bytes = await readAt(handle, path, offset, length);
-    }
-    const stored = bytes.subarray(GROUP_HEADER + header.count * DIGEST_SIZE, length);
-    if (!isGroupHead(bytes, 0, header) || !isGroupBody(header, stored)) throw damaged(path, offset);
-    return await decodeGroup(header, stored, worker);
-  } finally {
-    await handle.close();
-  }
+async function load(handle: FileHandle, path: string, offset: number, worker: PageWorker): Promise<GroupPages> {
+  let bytes = await readAt(handle, path, offset, FIRST_READ);
+  const header = decodeGroupHeader(bytes, 0);
+  if (!header) throw damaged(path, offset);
+  const length = groupLength(header);
+  if (length > bytes.length) bytes = await readAt(handle, path, offset, length);
+  const stored = bytes.subarray(GROUP_HEADER + header.count * DIGEST_SIZE, length);
+  if (!isGroupHead(bytes, 0, header) || !isGroupBody(header, stored)) throw damaged(path, offset);
+  return decodeGroup(header, stored, worker);
 }
 
 function damaged(path: string, offset: number): IntegrityError {
