@@ -127,10 +127,7 @@ export class Store {
 
   /** Whether the digest at `digests[index * 32]` is held; `digests` is aligned to 4 bytes. */
   has(digests: Uint8Array, index: number): boolean {
-    return (
-      this.#recent.find(wordsOf(digests), (index * DIGEST_SIZE) / 4) >= 0 ||
-      this.index.find(digests, index * DIGEST_SIZE)
-    );
+    return this.#holds(digests, wordsOf(digests), index);
   }
 
   /**
@@ -142,7 +139,7 @@ export class Store {
     const queue = this.#queue;
     if (!queue) throw new ShrinkerError("bug", `${this.name} was opened to be read`);
     const words = wordsOf(digests);
-    for (let i = 0; i < count; i++) if (!this.has(digests, i)) queue.add(digests, words, i, pages, i);
+    for (let i = 0; i < count; i++) if (!this.#holds(digests, words, i)) queue.add(digests, words, i, pages, i);
     await queue.room();
     if (this.#recent.pending >= FLUSH_CONTENTS) await this.flush();
   }
@@ -192,6 +189,10 @@ export class Store {
     await this.#writer?.close();
     this.#reader.close();
     for (const lock of this.#locks) await lock.release();
+  }
+
+  #holds(digests: Uint8Array, words: Int32Array, index: number): boolean {
+    return this.#recent.find(words, (index * DIGEST_SIZE) / 4) >= 0 || this.index.find(digests, index * DIGEST_SIZE);
   }
 
   async #flush(): Promise<void> {

@@ -4,8 +4,9 @@ import { join } from "node:path";
 import fc from "fast-check";
 import { SharedStore } from "../../../core/site/shared-store.ts";
 import { Store } from "../../../core/store/store.ts";
-import { contents, DOMAIN, failure, PAGE, range, type TempFolder, tempFolder } from "../store/contents.ts";
+import { DOMAIN, failure, range, type TempFolder, tempFolder } from "../store/contents.ts";
 import { lockElsewhere } from "../store/lock-holder.ts";
+import { heldBy, put } from "../store/use.ts";
 
 let folder: TempFolder;
 let dir: string;
@@ -17,19 +18,7 @@ afterEach(() => folder[Symbol.dispose]());
 
 const shared = (path = dir) => new SharedStore(path, { domain: DOMAIN, write: true });
 
-async function put(store: Store, numbers: readonly number[]): Promise<void> {
-  const { digests, pages, count } = contents(numbers);
-  await store.put(digests, pages, count);
-}
-
-async function heldIn(path: string, numbers: readonly number[]): Promise<number[]> {
-  const store = await Store.open(path, { domain: DOMAIN });
-  const { digests, count } = contents(numbers);
-  const found = new Uint8Array(count);
-  await store.fetch(digests, count, found, new Uint8Array(count * PAGE));
-  await store.close();
-  return numbers.filter((_, i) => found[i] === 1);
-}
+const heldIn = (path: string, numbers: readonly number[]) => heldBy(Store.open(path, { domain: DOMAIN }), numbers);
 
 /** Whether another process, as it were, may write to the store. */
 async function isFree(path = dir): Promise<boolean> {

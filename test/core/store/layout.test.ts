@@ -118,8 +118,13 @@ describe("a store's folder", () => {
   });
 
   test("that several make at once becomes one", async () => {
-    const layouts = await Promise.all(range(0, 12).map((i) => openLayout(dir, i % 2 === 0 ? "even" : "odd", true)));
-    const before = await Promise.all(layouts.map(readIdentity));
+    const make = async (domain: string) => {
+      const layout = await openLayout(dir, domain, true);
+      return { layout, first: await readIdentity(layout) };
+    };
+    const made = await Promise.all(range(0, 12).map((i) => make(i % 2 === 0 ? "even" : "odd")));
+    const layouts = made.map(({ layout }) => layout);
+    const before = made.map(({ first }) => first);
     for (const [i, layout] of layouts.entries()) expect(await readIdentity(layout)).toEqual(before[i]!);
     for (const i of range(2, 10)) expect(before[i]).toEqual(before[i % 2]!);
     expect(before[0]!.site).not.toEqual(before[1]!.site);

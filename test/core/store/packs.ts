@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { encodeGroup } from "../../../core/store/group.ts";
 import { packPath, type ScannedGroup, scanPack } from "../../../core/store/pack.ts";
 import { PackWriter } from "../../../core/store/pack-writer.ts";
-import { contents, DIGEST } from "./contents.ts";
+import { contents } from "./contents.ts";
 
 export async function groupOf(numbers: readonly number[]): Promise<Uint8Array[]> {
   const { digests, pages } = contents(numbers);
@@ -45,9 +45,4 @@ export function digestsOf(groups: readonly (readonly number[])[]): Uint8Array {
 
 export function packBytes(folder: string, number: number): Buffer {
   return readFileSync(packPath(folder, number));
-}
-
-/** How many contents a scan has found. */
-export function scannedContents({ digests }: Scanned): number {
-  return digests.length / DIGEST;
 }

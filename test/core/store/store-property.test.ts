@@ -4,28 +4,10 @@ import { join } from "node:path";
 import { setImmediate as turn } from "node:timers/promises";
 import fc from "fast-check";
 import { Store } from "../../../core/store/store.ts";
-import { contents, DOMAIN, PAGE, range, tempFolder } from "./contents.ts";
+import { contents, DOMAIN, range, tempFolder } from "./contents.ts";
+import { held } from "./use.ts";
 
 const LAST = 90;
-
-/** Fetches contents; returns which were found. Throws where one is not what its digest says. */
-async function fetched(store: Store, numbers: readonly number[]): Promise<Set<number>> {
-  const { digests, pages: right, count } = contents(numbers);
-  const found = new Uint8Array(count);
-  const pages = new Uint8Array(count * PAGE);
-  await store.fetch(digests, count, found, pages);
-  const got = new Set<number>();
-  for (const [i, number] of numbers.entries()) {
-    const page = pages.subarray(i * PAGE, (i + 1) * PAGE);
-    if (found[i] === 0) {
-      if (page.some((byte) => byte !== 0)) throw new Error(`${number} was written, and not said to be found`);
-      continue;
-    }
-    if (Buffer.compare(page, right.subarray(i * PAGE, (i + 1) * PAGE)) !== 0) throw new Error(`${number} is wrong`);
-    got.add(number);
-  }
-  return got;
-}
 
 function expectAll(got: ReadonlySet<number>, numbers: Iterable<number>, when: string): void {
   for (const number of numbers) if (!got.has(number)) throw new Error(`${number} is not found ${when}`);
@@ -81,7 +63,7 @@ test("whatever two users put, flush and fetch, what was flushed lasts, and nothi
             for (const number of before) lasting.add(number);
           } else {
             const before = new Set(step.numbers.filter((number) => here.has(number)));
-            expectAll(await fetched(store, step.numbers), before, "though it was put");
+            expectAll(new Set(await held(store, step.numbers)), before, "though it was put");
           }
         }
       };
@@ -89,7 +71,7 @@ test("whatever two users put, flush and fetch, what was flushed lasts, and nothi
         for (const [i, { users, end }] of rounds.entries()) {
           await Promise.all(users.map(act));
           const asked = range(0, LAST);
-          const got = await fetched(store, asked);
+          const got = new Set(await held(store, asked));
           expectAll(got, [...here, ...lasting], "at the end of a round");
           for (const number of got) if (!ever.has(number)) throw new Error(`${number} was never put`);
           const { digests } = contents(asked);
@@ -105,7 +87,7 @@ test("whatever two users put, flush and fetch, what was flushed lasts, and nothi
           const told: string[] = [];
           store = await Store.open(dir, { domain: DOMAIN, write: true, warn: (message) => told.push(message) });
           expect(told).toEqual([]);
-          here = await fetched(store, asked);
+          here = new Set(await held(store, asked));
           expectAll(here, lasting, `after ${end}`);
           for (const number of here) {
             if (!ever.has(number)) throw new Error(`${number} was never put`);
@@ -117,7 +99,7 @@ test("whatever two users put, flush and fetch, what was flushed lasts, and nothi
         await store.close();
       }
       const reader = await Store.open(dir, { domain: DOMAIN });
-      expectAll(await fetched(reader, range(0, LAST)), lasting, "by a reader");
+      expectAll(new Set(await held(reader, range(0, LAST))), lasting, "by a reader");
       await reader.close();
     }),
     { numRuns: 40 },
