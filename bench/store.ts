@@ -67,8 +67,10 @@ async function compareStores(folder: string, files: readonly string[]): Promise<
       rmSync(output, { recursive: true, force: true });
       mkdirSync(output);
       if (rival.init) await pipeline(rival.init, [store]);
+      spawnSync("sync"); // What others have written is not to be waited for.
       const saved = await pipeline(rival.save, [store, output, ...files]);
       result.bytes = bytesIn(store);
+      spawnSync("sync");
       const restored = await pipeline(rival.restore, [store, output]);
       if (i === 0) continue;
       result.save.push(saved.seconds);

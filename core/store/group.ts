@@ -56,14 +56,16 @@ export function sealGroup(digests: Uint8Array, pages: Uint8Array, packed: Uint8A
   const count = digests.length / DIGEST_SIZE;
   const smaller = packed.length < pages.length;
   const stored = smaller ? packed : pages;
-  const header = Buffer.alloc(GROUP_HEADER);
+  const head = Buffer.alloc(GROUP_HEADER + digests.length);
+  const header = head.subarray(0, GROUP_HEADER);
+  head.set(digests, GROUP_HEADER);
   header.writeUInt32LE(MAGIC, 0);
   header.writeUInt32LE(count, 4);
   header.writeUInt32LE(stored.length, 8);
   header.writeUInt8(smaller ? CODEC.ZSTD : CODEC.NONE, 12);
   header.writeUInt32LE(crc32(stored), 16);
   header.writeUInt32LE(headChecksum(header, digests), 20);
-  return [header, digests, stored];
+  return [head, stored];
 }
 
 /** Reads a header; undefined where there is none, or one that is not whole. */
