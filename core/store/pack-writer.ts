@@ -1,10 +1,8 @@
 import { constants, type FileHandle, open, truncate, unlink } from "node:fs/promises";
 import { fileError, ShrinkerError } from "../errors.ts";
+import { EarlySync } from "../files/early-sync.ts";
 import { syncFolder } from "./layout.ts";
 import { MAX_PACKS, PACK_BYTES, packHeader, packPath } from "./pack.ts";
-
-/** Written bytes after which they begin to be synced. */
-const EARLY_BYTES = 32 << 20;
 
 /** Where a group lies. */
 export interface Place {
@@ -22,11 +20,7 @@ export class PackWriter {
   /** Whether the folder has to be synced for the pack that is written. */
   #made = false;
   readonly #created = new Set<number>();
-  /** A sync that goes on beside the appends, so that little is left for the last one; and up to where it was begun. */
-  #early: Promise<unknown> | undefined;
-  #earlyEnd = 0;
-  /** Why an early sync failed: the kernel tells that only once. */
-  #syncError: unknown;
+  #sync: EarlySync | undefined;
 
   /**
    * @param number the pack that is appended to, or made
@@ -36,7 +30,6 @@ export class PackWriter {
     this.#folder = folder;
     this.#number = number;
     this.#end = end;
-    this.#earlyEnd = end;
   }
 
   /** Of the pack that takes the next group: its number, and how much it has. */
@@ -57,7 +50,7 @@ export class PackWriter {
     }
     this.#end = at;
     this.#unsynced = true;
-    if (at - this.#earlyEnd >= EARLY_BYTES && !this.#early) this.#beginSync(handle);
+    this.#sync!.written(at);
     return place;
   }
 
@@ -65,9 +58,7 @@ export class PackWriter {
   async sync(): Promise<void> {
     if (!this.#unsynced) return;
     try {
-      await this.#early;
-      await this.#handle!.datasync();
-      if (this.#syncError !== undefined) throw this.#syncError;
+      await this.#sync!.finish();
     } catch (error) {
       throw fileError("Cannot write", packPath(this.#folder, this.#number), error);
     }
@@ -77,7 +68,7 @@ export class PackWriter {
   }
 
   async close(): Promise<void> {
-    await this.#early;
+    await this.#sync?.settled();
     await this.#handle?.close().catch(() => {});
     this.#handle = undefined;
   }
@@ -99,19 +90,6 @@ export class PackWriter {
     await this.close();
     this.#number++;
     this.#end = 0;
-    this.#earlyEnd = 0;
-  }
-
-  #beginSync(handle: FileHandle): void {
-    this.#earlyEnd = this.#end;
-    this.#early = handle
-      .datasync()
-      .catch((error) => {
-        this.#syncError = error;
-      })
-      .finally(() => {
-        this.#early = undefined;
-      });
   }
 
   async #open(): Promise<FileHandle> {
@@ -137,6 +115,7 @@ export class PackWriter {
     if (fresh) this.#created.add(this.#number);
     this.#made ||= fresh;
     this.#handle = handle;
+    this.#sync = new EarlySync(handle, this.#end);
     return handle;
   }
 }

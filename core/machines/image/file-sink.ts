@@ -1,6 +1,7 @@
 import { openPlainDigest } from "../../content/plain-digest.ts";
 import { fileError, ShrinkerError } from "../../errors.ts";
 import type { AsideFile } from "../../files/aside.ts";
+import { EarlySync } from "../../files/early-sync.ts";
 import type { StreamInfo, StreamSink } from "../machine.ts";
 import { dataRuns } from "./data-runs.ts";
 import { countLength } from "./length.ts";
@@ -16,6 +17,7 @@ export async function fileSink(file: AsideFile, info: StreamInfo, withDigest: bo
   const digest = withDigest ? await openPlainDigest() : undefined;
   const { handle, path } = file;
   const length = countLength(info);
+  const sync = new EarlySync(handle);
   let result: Promise<Uint8Array> | undefined;
   let committed = false;
 
@@ -26,6 +28,7 @@ export async function fileSink(file: AsideFile, info: StreamInfo, withDigest: bo
         done += (await handle.write(bytes, done, to - done, start + done)).bytesWritten;
       }
     }
+    sync.written(start + bytes.length);
   }
 
   return {
@@ -51,6 +54,7 @@ export async function fileSink(file: AsideFile, info: StreamInfo, withDigest: bo
       try {
         await handle.truncate(length.total);
         await setAttributes(file, info);
+        await sync.finish();
         await handle.sync();
         await handle.close();
       } catch (error) {
@@ -66,6 +70,7 @@ export async function fileSink(file: AsideFile, info: StreamInfo, withDigest: bo
     },
     async abort() {
       digest?.close();
+      await sync.settled();
       if (!committed) await file.remove();
     },
   };
