@@ -18,7 +18,7 @@ const SESSION: readonly OptionSpec[] = [
   DOMAIN,
   { name: "spool", value: "DIR", text: "Folder on a disk for contents that may be referred to again" },
   { name: "spool-limit", value: "SIZE", text: "How much of them is kept, such as 8G" },
-  { name: "no-sha256", text: "Leave out the SHA-256 of whole files: the bytes are proved without it" },
+  { name: "sha256", text: "Compute each file's SHA-256 as well: its bytes are proved without it" },
   { name: "insecure", text: "Allow links beyond this machine, which are not authenticated yet" },
   { name: "no-progress", text: "Show no progress" },
   ...COMMON,

@@ -47,7 +47,7 @@ export const migrate: Action = async (invocation) => {
     ...against,
   };
 
-  const sources = await openMachines(args, { format, digest: !options.flag("no-sha256"), signal });
+  const sources = await openMachines(args, { format, digest: options.flag("sha256"), signal });
   await using open = new AsyncDisposableStack();
   open.defer(() => closeMachines(sources));
   const total = totalSize(sources);

@@ -55,7 +55,7 @@ export const receive: Action = async (invocation) => {
     allOrNothing: options.flag("all-or-nothing"),
     openSite: await siteOpener(options, { domain, signal, note: output.note, keep: !dryRun }),
     target: inFolder
-      ? directoryTarget(directory!, { force: options.flag("force"), digest: !options.flag("no-sha256") })
+      ? directoryTarget(directory!, { force: options.flag("force"), digest: options.flag("sha256") })
       : dryRun
         ? discardingTarget()
         : standardOutputTarget(),

@@ -1,6 +1,7 @@
 // Machines go through the command, every way there is, and arrive as they were.
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { readdirSync, statSync } from "node:fs";
+import { createHash } from "node:crypto";
+import { readdirSync, readFileSync, statSync } from "node:fs";
 import { cli, SHELL_COMMAND, startCli } from "../support/cli.ts";
 import { type Workspace, workspace } from "./files.ts";
 
@@ -50,6 +51,26 @@ describe("over a socket", () => {
     expect(wire!).toBeLessThan(plain!);
     expect(deduplicated!).toBeGreaterThanOrEqual(128 * 4096);
     expect(sent.events().filter(({ type }) => type === "landed")).toHaveLength(3);
+  });
+
+  test("--sha256 adds the SHA-256 of each file, at both ends alike", async () => {
+    const output = here.path("with-sha256");
+    await using receiver = startCli([
+      "receive",
+      "--listen",
+      "tcp://127.0.0.1:0",
+      "--once",
+      "--output",
+      output,
+      "--sha256",
+      "--json",
+    ]);
+    const [, address] = await receiver.said(/"listening","address":"([^"]+)"/);
+    const sent = await cli(["migrate", ...machines(), "--to", address!, "--sha256", "--json"]);
+    const received = await receiver.result;
+    const expected = machines().map((path) => createHash("sha256").update(readFileSync(path)).digest("hex"));
+    expect(last(sent.events()).streams.map(({ sha256 }) => sha256)).toEqual(expected);
+    expect(last(received.events()).streams.map(({ sha256 }) => sha256)).toEqual(expected);
   });
 
   test("a daemon serves one after the other and survives what fails", async () => {
