@@ -42,15 +42,14 @@ export function siteMemory(options: SiteMemoryOptions): SiteMemory {
       });
       const past = folder === undefined ? undefined : await recall(folder, site);
       const filter = await learn(folder, site, past?.count ?? 0, options.plain, summarize);
-      const log = folder === undefined ? undefined : await LogWriter.create(folder, session);
+      const log = folder === undefined ? undefined : await beginLog(folder, session, options.warn);
       const knowledge: SiteKnowledge = {
         past: past?.contents,
         index: filter && filterIndex(filter),
         keepers: log ? [log] : [],
         async close() {
-          if (!log) return;
-          await log.end();
-          await trimLogs(folder!, MAX_PAST_CONTENTS, MAX_PAST_LOGS);
+          await log?.end();
+          if (folder !== undefined) await trimLogs(folder, MAX_PAST_CONTENTS, MAX_PAST_LOGS);
         },
       };
       return knowledge;
@@ -67,6 +66,26 @@ async function openGeneration({ folder, domain }: SiteMemoryOptions, { id, gener
     if (other !== own && /^[0-9a-f]{32}$/.test(other)) await rm(join(ofSite, other), { recursive: true, force: true });
   }
   return join(ofSite, own);
+}
+
+/** A log that can't be written costs bytes the next time, and never the migration. */
+async function beginLog(folder: string, session: Uint8Array, warn: (message: string) => void) {
+  let broken = false;
+  const attempt = async (work: () => Promise<void>) => {
+    if (broken) return;
+    await work().catch((error) => {
+      broken = true;
+      warn(`Not all of this migration is remembered: ${(error as Error).message}`);
+    });
+  };
+  let log: LogWriter | undefined;
+  await attempt(async () => {
+    log = await LogWriter.create(folder, session);
+  });
+  return {
+    put: (digests: Uint8Array, pages: Uint8Array, count: number) => attempt(() => log!.put(digests, pages, count)),
+    end: () => attempt(() => log!.end()),
+  };
 }
 
 async function recall(folder: string, { logs }: SiteInfo) {

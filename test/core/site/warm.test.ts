@@ -227,3 +227,18 @@ test("a target that fails leaves the store right", async () => {
   expect(sent.status).toBe("fulfilled");
   expect((await move(pages(0, 500))).counters.deduplicated).toBeGreaterThan(0);
 });
+
+test("a source that can't write down what it sends migrates all the same, and says so", async () => {
+  await move(pages(0, 50));
+  const said: string[] = [];
+  const folder = join(site.folder, "taken");
+  writeFileSync(folder, "a file");
+  const { siteMemory } = await import("../../../core/site/site-memory.ts");
+  const memory = siteMemory({ folder, domain: "test", plain: undefined, warn: (message) => said.push(message) });
+  const { files } = await migrate([source("disk", "raw", [pages(0, 80)])], {
+    sending: { memory },
+    receiving: site.receiving(),
+  });
+  expect(Buffer.compare(files.get("disk").bytes, pages(0, 80))).toBe(0);
+  expect(said.join()).toContain("Nothing is remembered of this migration");
+});
