@@ -9,6 +9,11 @@ const DOMAIN: OptionSpec = {
   value: "NAME",
   text: 'Whose contents may meet; alike at both ends (default: "default")',
 };
+const FORMAT: OptionSpec = {
+  name: "format",
+  value: "FORMAT",
+  text: "raw, qemu, elf or bytes, for all machines (default: by their first bytes)",
+};
 const STORE: OptionSpec = { name: "store", value: "DIR", text: "The store: a folder; made by what first writes to it" };
 const STATE: readonly OptionSpec[] = [
   { name: "state", value: "DIR", text: "Folder for what is remembered (default: ~/.local/state/shrinker)" },
@@ -39,11 +44,7 @@ export const commands: readonly CommandSpec[] = [
       },
       { name: "bandwidth", value: "RATE", text: "Send no faster, such as 100Mbit or 12MB" },
       { name: "parallel", value: "N", text: "Machines that are sent at once (default: 1)" },
-      {
-        name: "format",
-        value: "FORMAT",
-        text: "raw, qemu, elf or bytes, for all machines (default: by their first bytes)",
-      },
+      FORMAT,
       { name: "against", value: "FILE", text: "Leave out of a bundle what an index says the destination holds" },
       { name: "force", text: "Replace a bundle that exists" },
       { name: "dry-run", text: "Read everything, say what would be sent, and send nothing" },
@@ -91,11 +92,7 @@ export const commands: readonly CommandSpec[] = [
     options: [
       STORE,
       { name: "name", value: "NAME", text: "What the snapshot is called" },
-      {
-        name: "format",
-        value: "FORMAT",
-        text: "raw, qemu, elf or bytes, for all machines (default: by their first bytes)",
-      },
+      FORMAT,
       { name: "force", text: "Replace a snapshot of the same name" },
       { name: "sha256", text: "Note each file's SHA-256 as well: its bytes are proved without it" },
       DOMAIN,
@@ -137,11 +134,7 @@ export const commands: readonly CommandSpec[] = [
       { name: "out", short: "o", value: "FILE", text: "Write an index file, for migrate --against" },
       { name: "hold", value: "AGE", text: "Keep what the index lists of the store from prune, such as 30d" },
       { name: "force", text: "Replace an index that exists" },
-      {
-        name: "format",
-        value: "FORMAT",
-        text: "raw, qemu, elf or bytes, for all machines (default: by their first bytes)",
-      },
+      FORMAT,
       { name: "spool", value: "DIR", text: "Folder on a disk for a snapshot's contents (default: /var/tmp)" },
       DOMAIN,
       ...COMMON,
@@ -160,11 +153,7 @@ export const commands: readonly CommandSpec[] = [
     options: [
       STORE,
       { name: "bandwidth", value: "RATE", text: "Say how long that takes, such as at 100Mbit or 12MB" },
-      {
-        name: "format",
-        value: "FORMAT",
-        text: "raw, qemu, elf or bytes, for all machines (default: by their first bytes)",
-      },
+      FORMAT,
       { name: "spool", value: "DIR", text: "Folder on a disk for a snapshot's contents (default: /var/tmp)" },
       DOMAIN,
       ...COMMON,

@@ -1,3 +1,4 @@
+import { copyBytes } from "../content/copy.ts";
 import { DIGEST_SIZE, DIGEST_WORDS, PAGE_SIZE, PAGE_WORDS } from "../content/page.ts";
 import type { PageWorker } from "../content/page-worker.ts";
 import type { DigestTable } from "../index/digest-table.ts";
@@ -242,17 +243,4 @@ export class Batch implements SegmentSink {
     this.#eventKinds[event] = kind;
     this.#eventArgs[event] = length;
   }
-}
-
-const copy = Buffer.prototype.copy as (
-  this: Uint8Array,
-  target: Uint8Array,
-  targetStart: number,
-  start: number,
-  end: number,
-) => number;
-
-/** `target.set(source.subarray(start, end), at)` without making a view. */
-function copyBytes(source: Uint8Array, target: Uint8Array, at: number, start: number, end: number): void {
-  copy.call(source, target, at, start, end);
 }

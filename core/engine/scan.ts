@@ -1,3 +1,4 @@
+import { copyBytes } from "../content/copy.ts";
 import { DIGEST_SIZE, PAGE_SIZE } from "../content/page.ts";
 import { PageWorker } from "../content/page-worker.ts";
 import type { Piece } from "../machines/machine.ts";
@@ -62,7 +63,7 @@ export async function scanContents(
       position += end - start;
     },
     chunk(bytes, start, key) {
-      Buffer.prototype.copy.call(bytes, pages, count * PAGE_SIZE, start, start + PAGE_SIZE);
+      copyBytes(bytes, pages, count * PAGE_SIZE, start, start + PAGE_SIZE);
       keys[count] = key;
       offsets[count++] = position;
       position += PAGE_SIZE;

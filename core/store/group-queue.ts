@@ -1,3 +1,4 @@
+import { copyBytes } from "../content/copy.ts";
 import { DIGEST_SIZE, PAGE_SIZE } from "../content/page.ts";
 import { PageWorker } from "../content/page-worker.ts";
 import { packedHost, pageHost } from "../content/worker-host.ts";
@@ -56,8 +57,8 @@ export class GroupQueue {
     this.#recent.add(words, (index * DIGEST_SIZE) / 4);
     const at = this.#count++;
     const own = this.#buffers!;
-    copy.call(digests, own.digests, at * DIGEST_SIZE, index * DIGEST_SIZE, (index + 1) * DIGEST_SIZE);
-    copy.call(pages, own.pages, at * PAGE_SIZE, page * PAGE_SIZE, (page + 1) * PAGE_SIZE);
+    copyBytes(digests, own.digests, at * DIGEST_SIZE, index * DIGEST_SIZE, (index + 1) * DIGEST_SIZE);
+    copyBytes(pages, own.pages, at * PAGE_SIZE, page * PAGE_SIZE, (page + 1) * PAGE_SIZE);
     if (this.#count === GROUP_CONTENTS) this.close();
   }
 
@@ -115,12 +116,3 @@ export class GroupQueue {
     return sealGroup(digests, buffers.pages.subarray(0, count * PAGE_SIZE), new Uint8Array(packed));
   }
 }
-
-/** Copies without making a view. */
-const copy = Buffer.prototype.copy as (
-  this: Uint8Array,
-  target: Uint8Array,
-  targetStart: number,
-  start: number,
-  end: number,
-) => number;
