@@ -112,13 +112,15 @@ export class OutStream {
     if (this.#queue.length === 0 && (this.#ended || this.#idle)) {
       this.#segmenter.flush(batch);
       this.#idle = false;
-      if (this.#ended) {
-        this.finished = true;
-        this.#drained.resolve();
-      }
+      if (this.#ended) this.finished = true;
     }
     this.#spent += batch.cost;
     if (this.#queued < MAX_QUEUED) this.#release();
+  }
+
+  /** What was filled is on its way, and `written` is of it. */
+  dispatched(): void {
+    if (this.finished) this.#drained.resolve();
   }
 
   /** The destination has it. */

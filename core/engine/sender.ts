@@ -205,6 +205,7 @@ export class Sender {
       stream.fill(batch);
       if (batch.segments > 0) this.#dispatch(batch, stream);
       else this.#free.push(batch);
+      stream.dispatched();
       this.#pump();
     });
   }
