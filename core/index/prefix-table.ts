@@ -1,3 +1,4 @@
+import { compareBytes } from "../content/compare.ts";
 import { DIGEST_SIZE } from "../content/page.ts";
 import { sortRecords } from "./prefix-sort.ts";
 import type { SiteIndex } from "./site-index.ts";
@@ -51,7 +52,7 @@ export class PrefixTable {
       const share = guesses < MAX_GUESSES ? (key - lowKey) / (highKey - lowKey) : 0.5;
       const middle = Math.min(high - 1, low + Math.floor(share * (high - low)));
       const record = middle * size;
-      const order = comparePrefixes(digest, at, records, record);
+      const order = compareBytes(digest, at, records, record, PREFIX_SIZE);
       if (order === 0) return middle;
       if (order > 0) {
         low = middle + 1;
@@ -94,18 +95,9 @@ export function isSorted(records: Uint8Array, payloadSize: number): boolean {
   const end = records.byteLength;
   if (end % size !== 0) return false;
   for (let at = size; at < end; at += size) {
-    if (comparePrefixes(records, at - size, records, at) >= 0) return false;
+    if (compareBytes(records, at - size, records, at, PREFIX_SIZE) >= 0) return false;
   }
   return true;
-}
-
-/** Below, at, or above 0, as the prefix at `a[i]` is below, equal to, or above the one at `b[j]`. */
-function comparePrefixes(a: Uint8Array, i: number, b: Uint8Array, j: number): number {
-  for (let k = 0; k < PREFIX_SIZE; k++) {
-    const difference = a[i + k]! - b[j + k]!;
-    if (difference !== 0) return difference;
-  }
-  return 0;
 }
 
 /** The first 32 bits, as they sort. */
