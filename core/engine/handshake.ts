@@ -19,6 +19,14 @@ export interface Agreement {
   readonly site: SiteInfo | undefined;
   /** Of a recording, what it leaves out. */
   readonly against: Against | undefined;
+  /** Of the streams that the destination opens, where it may open any. */
+  readonly returns: Returns | undefined;
+}
+
+/** Window, as a binary logarithm, and log of the direction from the destination to the source. */
+export interface Returns {
+  readonly window: number;
+  readonly log: number;
 }
 
 interface Introduction {
@@ -28,6 +36,8 @@ interface Introduction {
   readonly logLimit: number;
   /** This program and its version. */
   readonly software: string;
+  /** Whether streams go back as well, and with what at most. */
+  readonly returns?: Returns | undefined;
 }
 
 export interface Greeting extends Introduction {
@@ -52,8 +62,12 @@ export interface Welcoming extends Introduction {
 /** Introduces a source, and hears what the destination agrees to. */
 export async function greet(link: Link, options: Greeting): Promise<Agreement> {
   const session = randomBytes(16);
-  const { domain, windowLog, logLimit, software, against } = options;
-  const introduced = { session, domain, window: windowLog, log: logLimit, software, ...(against && { against }) };
+  const { domain, windowLog, logLimit, software, against, returns } = options;
+  const introduced = {
+    ...{ session, domain, window: windowLog, log: logLimit, software },
+    ...(returns && { returns }),
+    ...(against && { against }),
+  };
   const hello = encodeControl(Hello, introduced);
   if (hello.length > MAX_CONTROL) {
     const message = `The index lists ${against?.seeds.length} seeds, whose names are too long for a bundle: index fewer files`;
@@ -61,15 +75,41 @@ export async function greet(link: Link, options: Greeting): Promise<Agreement> {
   }
   await link.open();
   await link.control(FRAME.HELLO, hello);
-  if (!link.duplex) return { session, domain, windowLog, logLimit, software: undefined, site: undefined, against };
+  const agreed = { session, domain, against };
+  if (!link.duplex) {
+    return { ...agreed, windowLog, logLimit, software: undefined, site: undefined, returns: undefined };
+  }
   const frame = await introduction(link, FRAME.WELCOME);
   const welcome = decodeControl(Welcome, frame.payload);
-  if (Buffer.compare(welcome.session, session) !== 0 || welcome.window > windowLog || welcome.log > logLimit) {
+  if (
+    Buffer.compare(welcome.session, session) !== 0 ||
+    welcome.window > windowLog ||
+    welcome.log > logLimit ||
+    !narrows(welcome.returns, returns)
+  ) {
     throw new ProtocolError(`${link.connection.peer} answers another session than this one`);
   }
   link.watch();
   const { window, log, site } = welcome;
-  return { session, domain, windowLog: window, logLimit: log, software: welcome.software, site, against };
+  return {
+    ...agreed,
+    windowLog: window,
+    logLimit: log,
+    software: welcome.software,
+    site,
+    returns: welcome.returns,
+  };
+}
+
+/** What both can do; undefined where one of them can't. */
+function narrow(one: Returns | undefined, other: Returns | undefined): Returns | undefined {
+  if (!one || !other) return undefined;
+  return { window: Math.min(one.window, other.window), log: Math.min(one.log, other.log) };
+}
+
+/** Whether an answer is within what was offered. */
+function narrows(answer: Returns | undefined, offer: Returns | undefined): boolean {
+  return !answer || (offer !== undefined && answer.window <= offer.window && answer.log <= offer.log);
 }
 
 /** Hears a source's introduction, and answers it. Throws `refused` for another domain. */
@@ -88,10 +128,11 @@ export async function answer(link: Link, options: Welcoming): Promise<{ agreemen
   const windowLog = link.duplex ? Math.min(hello.window, options.windowLog) : hello.window;
   const logLimit = link.duplex ? Math.min(hello.log, options.logLimit) : hello.log;
   const { session, domain, software, against } = hello;
+  const returns = link.duplex ? narrow(hello.returns, options.returns) : undefined;
   try {
     if (link.duplex) {
       const welcome = { session, window: windowLog, log: logLimit, software: options.software };
-      const said = site.info ? { ...welcome, site: site.info } : welcome;
+      const said = { ...welcome, ...(returns && { returns }), ...(site.info && { site: site.info }) };
       await link.control(FRAME.WELCOME, encodeControl(Welcome, said));
       link.watch();
     }
@@ -99,7 +140,7 @@ export async function answer(link: Link, options: Welcoming): Promise<{ agreemen
     await site.close();
     throw error;
   }
-  return { agreement: { session, domain, windowLog, logLimit, software, site: undefined, against }, site };
+  return { agreement: { session, domain, windowLog, logLimit, software, site: undefined, against, returns }, site };
 }
 
 /** The peer's preface and first frame. The destination says its own preface only now, so that a stranger learns nothing. */

@@ -6,13 +6,23 @@ import { addCounters, type Counters, noCounters } from "./counters.ts";
 import { FIRST_DIGEST } from "./running-digest.ts";
 
 /** What an OPEN says of its stream. */
-export function openedInfo({ name, format, size, mode, mtime }: v.InferOutput<typeof Open>): StreamInfo {
+export function openedInfo({
+  name,
+  format,
+  size,
+  mode,
+  mtime,
+  connection,
+  service,
+}: v.InferOutput<typeof Open>): StreamInfo {
   return {
     name,
     format,
     ...(size !== undefined && { size }),
     ...(mode !== undefined && { mode }),
     ...(mtime !== undefined && { mtime }),
+    ...(connection !== undefined && { connection }),
+    ...(service !== undefined && { service }),
   };
 }
 

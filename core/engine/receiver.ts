@@ -1,4 +1,4 @@
-import { IntegrityError, ProtocolError, type ShrinkerError } from "../errors.ts";
+import { type ErrorCode, IntegrityError, ProtocolError, type ShrinkerError } from "../errors.ts";
 import type { StreamSink, StreamTarget } from "../machines/machine.ts";
 import { segmentFormats } from "../segment/registry.ts";
 import { ContentFile } from "../store/content-file.ts";
@@ -14,7 +14,7 @@ import {
   Open,
   Reset,
 } from "../wire/control.ts";
-import { FRAME, MAX_STREAMS } from "../wire/numbers.ts";
+import { FRAME, MAX_STREAMS, RETURN_STREAMS } from "../wire/numbers.ts";
 import { BatchDecoder, DecodeBuffers, type DecodedBatch } from "./batch-decoder.ts";
 import { batchCost, checkBounds } from "./bounds.ts";
 import { CommitGate } from "./commit-gate.ts";
@@ -50,6 +50,8 @@ export interface ReceiverOptions {
   readonly keepers: readonly ContentKeeper[];
   /** Of a recording, the index that says what it leaves out. */
   readonly index: Uint8Array | undefined;
+  /** Streams are numbered from here on; from 1 unless it is said otherwise. */
+  readonly firstStream?: number;
 }
 
 /** What became of a stream. */
@@ -74,7 +76,7 @@ export class Receiver {
   /** Of these, those that have not failed. */
   readonly #open = new Set<number>();
   readonly #running = new Map<InStream, Promise<void>>();
-  readonly #opened: { stream: InStream; outcome: Promise<ReceivedStream> }[] = [];
+  readonly #opened = new Set<{ stream: InStream; outcome: Promise<ReceivedStream> }>();
   readonly #gate = new CommitGate();
   readonly #buffers = Array.from({ length: DECODING }, () => new DecodeBuffers());
   #decoded: Promise<unknown> = Promise.resolve();
@@ -83,13 +85,17 @@ export class Receiver {
   #batches = 0;
   #nextContent = 0;
   #forgotten = 0;
-  #lastStream = 0;
+  readonly #firstStream: number;
+  #lastStream: number;
+  #opening = true;
   #summarized = false;
   #error: Error | undefined;
 
   constructor(link: Link, options: ReceiverOptions) {
     this.#link = link;
     this.#options = options;
+    this.#firstStream = options.firstStream ?? 1;
+    this.#lastStream = this.#firstStream - 1;
     this.#store = new ContentFile(options.spoolDir);
     this.#decoder = new BatchDecoder(options.windowLog);
     this.#resolver = new Resolver(this.#store, this.#pool, options.keepers);
@@ -99,7 +105,7 @@ export class Receiver {
 
   /** Every stream that was opened, in that order. */
   get streams(): readonly InStream[] {
-    return this.#opened.map(({ stream }) => stream);
+    return [...this.#opened].map(({ stream }) => stream);
   }
 
   /** OPEN: makes room for a stream. */
@@ -107,7 +113,9 @@ export class Receiver {
     this.#check();
     const opened = decodeControl(Open, payload);
     const { stream: id, format } = opened;
-    if (id <= this.#lastStream) throw new ProtocolError(`The peer opens stream ${id} after stream ${this.#lastStream}`);
+    const last = this.#lastStream;
+    if (id <= last || id >= this.#firstStream + RETURN_STREAMS - 1 || !this.#opening)
+      throw new ProtocolError(`The peer opens stream ${id} after ${this.#opening ? `stream ${last}` : "its last one"}`);
     this.#lastStream = id;
     if (!segmentFormats.has(format))
       throw new ProtocolError(`The peer sends a stream of the unknown format ${JSON.stringify(format)}`);
@@ -117,13 +125,16 @@ export class Receiver {
     const stream = new InStream(id, openedInfo(opened), grant);
     this.#streams.set(id, stream);
     this.#open.add(id);
-    this.#opened.push({ stream, outcome: this.#follow(stream) });
+    const entry = { stream, outcome: this.#follow(stream) };
+    this.#opened.add(entry);
+    // Connections come and go for as long as a session lasts; nobody asks for their outcome at its end.
+    if (stream.info.connection !== undefined) void entry.outcome.then(() => this.#opened.delete(entry));
   }
 
   /** SUMMARIZE: what is held here. */
   summarize(bits: 8 | 16): Promise<Uint8Array> {
     this.#check();
-    if (this.#summarized || this.#lastStream > 0 || !this.#options.site.info)
+    if (this.#summarized || this.#lastStream >= this.#firstStream || !this.#options.site.info)
       throw new ProtocolError("The peer asks for a summary where none is due");
     this.#summarized = true;
     return this.#options.site.summary(bits);
@@ -180,9 +191,8 @@ export class Receiver {
   }
 
   /** RESET: the source has given the stream up. */
-  reset(payload: Buffer): void {
-    const { stream: id, code, message } = decodeControl(Reset, payload);
-    this.#streams.get(id)?.fail(heard(code, message, "The source gave it up: "));
+  reset(id: number, code: ErrorCode, message: string): void {
+    this.#streams.get(id)?.fail(heard(code, message, "The other end gave it up: "));
     this.#open.delete(id);
   }
 
@@ -194,11 +204,13 @@ export class Receiver {
 
   /** DONE: no stream comes any more. Resolves when each has landed or failed; rejects where the session has. */
   async finish(): Promise<ReceivedStream[]> {
+    this.#opening = false;
     if (!this.#link.duplex) await this.#resolved.catch(() => {});
     if (this.#finder.missing.some) this.fail(this.#finder.missing.error());
     for (const stream of this.#streams.values())
       stream.fail(new IntegrityError(`"${stream.info.name}" was never ended`));
-    if (this.#options.allOrNothing) await this.#gate.settle(this.#opened.map(({ stream }) => stream.written));
+    const kept = this.streams.filter(({ info }) => info.connection === undefined);
+    if (this.#options.allOrNothing) await this.#gate.settle(kept.map(({ written }) => written));
     else this.#gate.open();
     const outcomes = await this.outcomes();
     if (outcomes.some(({ error }) => error)) this.#check();
@@ -207,7 +219,7 @@ export class Receiver {
 
   /** What became of every stream; to be called when nothing more can arrive. */
   outcomes(): Promise<ReceivedStream[]> {
-    return Promise.all(this.#opened.map(({ outcome }) => outcome));
+    return Promise.all([...this.#opened].map(({ outcome }) => outcome));
   }
 
   /** Ends every stream that has not landed, and the link once the source has been told. */
@@ -274,7 +286,8 @@ export class Receiver {
     try {
       sink = await stream.written;
       // Of a recording that leaves out what isn't here nothing is shown, also not what is whole.
-      if (this.#options.allOrNothing || this.#options.index) await this.#gate.opened;
+      const gated = (this.#options.allOrNothing || this.#options.index) && stream.info.connection === undefined;
+      if (gated) await this.#gate.opened;
       if (this.#error) throw this.#error;
       await sink.commit();
       await this.#tell(FRAME.LANDED, encodeControl(Landed, { stream: stream.id }));

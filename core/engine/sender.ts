@@ -34,6 +34,8 @@ export interface SenderOptions {
   readonly site?: Pick<SiteKnowledge, "index" | "past"> | undefined;
   /** Given every new content before it is sent. */
   readonly keepers?: readonly ContentKeeper[] | undefined;
+  /** The number of the first stream; 1 unless it is said otherwise. */
+  readonly firstStream?: number;
 }
 
 /** What became of a stream. */
@@ -63,7 +65,7 @@ export class Sender {
   readonly #worker = new PageWorker();
   #spool: ContentFile | undefined;
   #made = 0;
-  #nextId = 1;
+  #nextId: number;
   #turn = 0;
   #classified: Promise<unknown> = Promise.resolve();
   #encoded: Promise<unknown> = Promise.resolve();
@@ -74,6 +76,7 @@ export class Sender {
   constructor(link: Link, options: SenderOptions) {
     this.#link = link;
     this.#options = options;
+    this.#nextId = options.firstStream ?? 1;
     this.#encoder = new BatchEncoder(options.windowLog);
     this.#classifier = new Classifier({
       site: options.site && { ...options.site, known: link.duplex ? this.#known : undefined },

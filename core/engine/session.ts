@@ -1,43 +1,54 @@
-import { abortReason, IntegrityError } from "../errors.ts";
+import { abortReason, IntegrityError, LinkError } from "../errors.ts";
+import type { StreamTarget } from "../machines/machine.ts";
 import type { Connection } from "../transport/transport.ts";
 import {
   Done,
   decodeControl,
-  decodeCredit,
-  decodeNumber,
   decodeSummaryPiece,
   encodeControl,
   encodeSummaryPiece,
-  Landed,
-  Reset,
   Summarize,
 } from "../wire/control.ts";
-import { FRAME, SUMMARY_PIECE } from "../wire/numbers.ts";
+import { FRAME, RETURN_STREAMS, SUMMARY_PIECE } from "../wire/numbers.ts";
+import { fixedCodec } from "./codec-policy.ts";
+import { type Directions, failBoth, route } from "./directions.ts";
 import { type Agreement, answer, type Greeting, greet, type Welcoming } from "./handshake.ts";
 import { Link, type LinkTimes } from "./link.ts";
 import { type ReceivedStream, Receiver, type ReceiverOptions } from "./receiver.ts";
 import { Sender, type SenderOptions } from "./sender.ts";
-import type { DestinationSite, SiteKnowledge, SiteMemory } from "./site.ts";
+import { type DestinationSite, EMPTY_SITE, type SiteKnowledge, type SiteMemory } from "./site.ts";
 import { ended, unexpected } from "./told.ts";
 
 interface CommonOptions {
   readonly signal: AbortSignal;
   readonly times?: LinkTimes | undefined;
+  /** Takes what the peer's mover of machines says, in order; what it throws ends the session. */
+  readonly told?: ((payload: Buffer) => void) | undefined;
 }
 
 export interface SourceOptions extends CommonOptions, Greeting, Omit<SenderOptions, "windowLog" | "logLimit"> {
   /** What is remembered of sites; asked where the destination says which one it is. */
   readonly memory?: SiteMemory | undefined;
+  /** Where streams go that the destination opens, if `returns` allows any. */
+  readonly target?: StreamTarget | undefined;
 }
 
 type Negotiated = "windowLog" | "logLimit" | "site" | "keepers" | "index";
 
 export interface DestinationOptions extends CommonOptions, Welcoming, Omit<ReceiverOptions, Negotiated> {}
 
+/** What an end of a session can do besides its main direction. */
+interface Speaking {
+  /** Says something to the peer's mover of machines. */
+  tell(payload: Buffer): Promise<void>;
+}
+
 /** The source's end of a session. */
-export interface SourceSession {
+export interface SourceSession extends Speaking {
   readonly agreement: Agreement;
   readonly sender: Sender;
+  /** Settles when the session has failed: rejects with why. */
+  readonly failed: Promise<never>;
   /** Says that no stream comes any more, waits for the destination's word that all have landed or failed, and ends the link. */
   finish(streams: number): Promise<void>;
   /** Tells the destination why, and drops the link. */
@@ -58,24 +69,37 @@ export async function openSession(connection: Connection, options: SourceOptions
     knowledge = site && (await options.memory?.meet(site, session, (bits) => pullSummary(link, bits)));
     const keepers = [...(options.keepers ?? []), ...(knowledge?.keepers ?? [])];
     const sender = new Sender(link, { ...options, windowLog, logLimit, keepers, site: options.site ?? knowledge });
-    giveUp = (reason) => sender.fail(reason);
+    const receiver = returning(link, options, agreement);
+    const directions: Directions = { role: "source", sender, receiver, told: options.told };
+    const failed = Promise.withResolvers<never>();
+    failed.promise.catch(() => {});
+    const fail = (error: Error) => {
+      failBoth(directions, error);
+      failed.reject(error);
+    };
+    giveUp = fail;
     const answers = { expected: false, done: Promise.withResolvers<void>() };
     answers.done.promise.catch(() => {});
-    const reading = link.duplex ? readAnswers(link, sender, answers) : Promise.resolve();
+    const reading = link.duplex ? readAnswers(link, directions, answers) : Promise.resolve();
     const read = reading.catch((error) => {
-      sender.fail(error);
+      fail(error);
       answers.done.reject(error);
     });
     const release = async () => {
       options.signal.removeEventListener("abort", cancel);
       await link.close();
       await read;
+      receiver?.fail(new LinkError("The session is over"));
+      await receiver?.outcomes();
+      await receiver?.dispose();
       await sender.close();
       await knowledge?.close();
     };
     return {
       agreement,
       sender,
+      failed: failed.promise,
+      tell: (payload) => link.control(FRAME.TELL, payload),
       async finish(streams) {
         answers.expected = true;
         await link.bulk(FRAME.DONE, [encodeControl(Done, { streams })]);
@@ -88,7 +112,7 @@ export async function openSession(connection: Connection, options: SourceOptions
         await release();
       },
       async abort(error) {
-        sender.fail(error);
+        fail(error);
         await release();
       },
     };
@@ -98,6 +122,34 @@ export async function openSession(connection: Connection, options: SourceOptions
     await knowledge?.close();
     throw error;
   }
+}
+
+/** The source's receiver of what the destination opens, where both can do that. */
+function returning(link: Link, options: SourceOptions, { returns }: Agreement): Receiver | undefined {
+  if (!returns || !options.target) return undefined;
+  return new Receiver(link, {
+    windowLog: returns.window,
+    logLimit: returns.log,
+    spoolDir: options.spoolDir,
+    target: options.target,
+    allOrNothing: false,
+    site: EMPTY_SITE,
+    keepers: [],
+    index: undefined,
+    firstStream: RETURN_STREAMS,
+  });
+}
+
+/** The destination's sender of what it opens itself, where both can do that. */
+function replying(link: Link, options: DestinationOptions, { returns }: Agreement): Sender | undefined {
+  if (!returns) return undefined;
+  return new Sender(link, {
+    windowLog: returns.window,
+    logLimit: returns.log,
+    spoolDir: options.spoolDir,
+    codec: fixedCodec("zstd"),
+    firstStream: RETURN_STREAMS,
+  });
 }
 
 /** Has the destination summarise what it holds. */
@@ -118,9 +170,11 @@ async function pullSummary(link: Link, bits: 8 | 16): Promise<Uint8Array> {
 }
 
 /** The destination's end of a session, once the source has introduced itself. */
-export interface DestinationSession {
+export interface DestinationSession extends Speaking {
   readonly agreement: Agreement;
   readonly receiver: Receiver;
+  /** Sends streams of the destination's own; undefined where the source takes none. */
+  readonly sender: Sender | undefined;
   /** Bytes of a bundle that were read. */
   readonly offset: number;
   /** Receives until the source is done. Rejects with what ended the session before; `receiver.outcomes()` tells what landed. */
@@ -143,30 +197,37 @@ export async function acceptSession(connection: Connection, options: Destination
     const { windowLog, logLimit, against } = agreement;
     const keepers = await site.begin(agreement.session);
     const receiver = new Receiver(link, { ...options, windowLog, logLimit, site, keepers, index: against?.index });
-    giveUp = (reason) => receiver.fail(reason);
+    const sender = replying(link, options, agreement);
+    const directions: Directions = { role: "destination", sender, receiver, told: options.told };
+    giveUp = (reason) => failBoth(directions, reason);
     return {
       agreement,
       receiver,
+      sender,
+      tell: (payload) => link.control(FRAME.TELL, payload),
       get offset() {
         return link.offset;
       },
       async run() {
         try {
-          await receive(link, receiver);
+          await receive(link, directions, receiver);
           // The link is still read: contents that were asked for arrive, a source that is cancelled is heard.
-          const heard = link.duplex ? hear(link, receiver) : Promise.resolve();
-          heard.catch((error) => receiver.fail(error));
+          const heard = link.duplex ? hear(link, directions) : Promise.resolve();
+          heard.catch((error) => failBoth(directions, error));
           const outcomes = await receiver.finish();
+          sender?.settle();
           if (link.duplex) await bow(link, outcomes.length, heard);
           return outcomes;
         } catch (error) {
-          receiver.fail(error as Error);
+          failBoth(directions, error as Error);
           throw error;
         } finally {
           release();
           await link.close();
           await receiver.outcomes();
           await receiver.dispose();
+          sender?.fail(new LinkError("The session is over"));
+          await sender?.close();
           await site?.close();
         }
       },
@@ -186,39 +247,25 @@ interface Answers {
 }
 
 /** The destination's frames, until it says that it is done. */
-async function readAnswers(link: Link, sender: Sender, answers: Answers): Promise<void> {
+async function readAnswers(link: Link, directions: Directions, answers: Answers): Promise<void> {
   for (let frame = await link.next(); frame; frame = await link.next()) {
-    const { type, payload } = frame;
-    if (type === FRAME.CREDIT) {
-      const { stream, total } = decodeCredit(payload);
-      sender.credit(stream, total);
-    } else if (type === FRAME.WANT) sender.want(decodeNumber(payload));
-    else if (type === FRAME.RESOLVED) sender.resolved(decodeNumber(payload));
-    else if (type === FRAME.LANDED) sender.landed(decodeControl(Landed, payload).stream);
-    else if (type === FRAME.RESET) {
-      const { stream, code, message } = decodeControl(Reset, payload);
-      sender.reset(stream, code, message);
-    } else if (type === FRAME.DONE && answers.expected) {
-      sender.settle();
-      answers.done.resolve();
-      return untilEnd(link);
-    } else throw unexpected(frame);
+    if (await route(frame, link, directions)) continue;
+    if (frame.type !== FRAME.DONE || !answers.expected) throw unexpected(frame);
+    directions.sender?.settle();
+    answers.done.resolve();
+    const more = await link.next();
+    if (more) throw unexpected(more);
+    return;
   }
   throw ended(link);
 }
 
 /** The source's frames, until it says that it is done. */
-async function receive(link: Link, receiver: Receiver): Promise<void> {
+async function receive(link: Link, directions: Directions, receiver: Receiver): Promise<void> {
   for (let frame = await link.next(); frame; frame = await link.next()) {
-    const { type, payload, sequence } = frame;
-    if (type === FRAME.BATCH) {
-      link.acknowledge(sequence);
-      await receiver.batch(payload);
-    } else if (type === FRAME.OPEN) receiver.open(payload);
-    else if (type === FRAME.CLOSE) receiver.close(payload);
-    else if (type === FRAME.RESET) receiver.reset(payload);
-    else if (type === FRAME.CONTENT) receiver.content(payload);
-    else if (type === FRAME.SUMMARIZE && link.duplex) await summarize(link, receiver, payload);
+    if (await route(frame, link, directions)) continue;
+    const { type, payload } = frame;
+    if (type === FRAME.SUMMARIZE && link.duplex) await summarize(link, receiver, payload);
     else if (type === FRAME.DONE) {
       decodeControl(Done, payload);
       return;
@@ -240,10 +287,9 @@ async function summarize(link: Link, receiver: Receiver, payload: Buffer): Promi
 }
 
 /** The source's frames after DONE, to the end. */
-async function hear(link: Link, receiver: Receiver): Promise<void> {
+async function hear(link: Link, directions: Directions): Promise<void> {
   for (let frame = await link.next(); frame; frame = await link.next()) {
-    if (frame.type !== FRAME.CONTENT) throw unexpected(frame);
-    receiver.content(frame.payload);
+    if (!(await route(frame, link, directions))) throw unexpected(frame);
   }
 }
 
@@ -254,9 +300,4 @@ async function bow(link: Link, streams: number, heard: Promise<void>): Promise<v
     await link.end();
     await heard;
   } catch {}
-}
-
-async function untilEnd(link: Link): Promise<void> {
-  const frame = await link.next();
-  if (frame) throw unexpected(frame);
 }

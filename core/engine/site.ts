@@ -1,3 +1,4 @@
+import { ProtocolError, ShrinkerError } from "../errors.ts";
 import type { SiteIndex } from "../index/site-index.ts";
 import type { SiteInfo } from "../wire/control.ts";
 import type { ContentBroker } from "./broker.ts";
@@ -17,6 +18,18 @@ export interface DestinationSite {
   /** Makes what was kept last. */
   close(): Promise<void>;
 }
+
+/** Of a destination that holds nothing from before, and keeps nothing. */
+export const EMPTY_SITE: DestinationSite = {
+  info: undefined,
+  brokers: [],
+  begin: async () => [],
+  past(first) {
+    throw new ProtocolError(`The peer refers to content ${first} of earlier sessions, of which none is known here`);
+  },
+  summary: () => Promise.reject(new ShrinkerError("bug", "There is nothing to summarise")),
+  async close() {},
+};
 
 /** Contents of earlier sessions that both ends remember. */
 export interface PastContents {

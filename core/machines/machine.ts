@@ -15,6 +15,10 @@ export interface StreamInfo {
   readonly mode?: number;
   /** Modification time in milliseconds since 1970, for a file. */
   readonly mtime?: number;
+  /** Of one direction of a connection: the connection's number in its session. */
+  readonly connection?: number;
+  /** What the connection is to be made to, in the source's direction. */
+  readonly service?: string;
 }
 
 /** A piece of a stream: bytes, or a hole that nobody had to read. */

@@ -1,5 +1,5 @@
-import type { DestinationSite } from "../engine/site.ts";
-import { ProtocolError, ShrinkerError } from "../errors.ts";
+import { type DestinationSite, EMPTY_SITE } from "../engine/site.ts";
+import { ShrinkerError } from "../errors.ts";
 import type { Against } from "../wire/control.ts";
 
 /** A destination that holds nothing from before and keeps nothing. */
@@ -8,16 +8,5 @@ export async function nothingHere(against: Against | undefined): Promise<Destina
     const message = "The bundle leaves out what its destination holds: name that with --store DIR or --seed FILE";
     throw new ShrinkerError("input", message);
   }
-  return emptySite;
+  return EMPTY_SITE;
 }
-
-const emptySite: DestinationSite = {
-  info: undefined,
-  brokers: [],
-  begin: async () => [],
-  past(first) {
-    throw new ProtocolError(`The peer refers to content ${first} of earlier sessions, of which none is known here`);
-  },
-  summary: () => Promise.reject(new ShrinkerError("bug", "There is nothing to summarise")),
-  async close() {},
-};

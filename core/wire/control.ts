@@ -16,6 +16,9 @@ const message = text(2000);
 const windowLog = v.pipe(number, v.minValue(MIN_WINDOW_LOG), v.maxValue(MAX_WINDOW_LOG));
 const code = v.picklist(ERROR_CODES);
 
+/** A direction's window, as a binary logarithm, and how many of its last contents may be referred to. */
+const direction = v.object({ window: windowLog, log: v.pipe(number, v.minValue(1)) });
+
 export const Hello = v.object({
   /** Random; names the session. */
   session: bytes(16),
@@ -27,6 +30,8 @@ export const Hello = v.object({
   log: v.pipe(number, v.minValue(1)),
   /** The program and its version, for messages. */
   software: shortText,
+  /** Of a source that takes streams in return: the largest window, and the longest log, of these. */
+  returns: v.optional(direction),
   /** Of a recording that leaves out what a site holds: the site, and the index that said so. */
   against: v.optional(
     v.object({
@@ -44,6 +49,8 @@ export const Welcome = v.object({
   window: windowLog,
   log: v.pipe(number, v.minValue(1)),
   software: shortText,
+  /** Of a destination that opens streams in return: at most what HELLO said. */
+  returns: v.optional(direction),
   /** What the destination holds from elsewhere. */
   site: v.optional(
     v.object({
@@ -68,6 +75,10 @@ export const Open = v.object({
   size: v.optional(number),
   mode: v.optional(v.pipe(number, v.maxValue(0o7777))),
   mtime: v.optional(v.pipe(v.number(), v.finite())),
+  /** Of a stream that is one direction of a connection: the connection's number, alike in both directions. */
+  connection: v.optional(u32),
+  /** What the connection is to be made to; in the source's direction only. */
+  service: v.optional(v.pipe(shortText, v.nonEmpty())),
 });
 
 export const Close = v.object({

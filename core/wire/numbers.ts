@@ -31,6 +31,8 @@ export const FRAME = {
   LANDED: 8,
   /** Asks for a summary of what the destination holds. */
   SUMMARIZE: 9,
+  /** A word between the machines' movers at both ends; the engine only carries it. */
+  TELL: 12,
   BATCH: 16,
   CREDIT: 17,
   ACK: 18,
@@ -89,6 +91,8 @@ export const BATCH_COST = 4096;
 export const SEGMENT_COST = 64;
 /** A source has at most this many streams open at once. */
 export const MAX_STREAMS = 128;
+/** Streams that the destination opens are numbered from here on, those of the source below it. */
+export const RETURN_STREAMS = 2 ** 31;
 
 /** Windows that may be negotiated for contents: 1 MiB to 128 MiB. */
 export const MIN_WINDOW_LOG = 20;
