@@ -66,6 +66,12 @@ export const commands: readonly CommandSpec[] = [
     options: [
       { name: "output", value: "DIR", text: "Where they are put; - is stdout, for one" },
       { name: "listen", value: "ADDRESS", text: "tcp://HOST:PORT (0: any port) or unix:PATH" },
+      {
+        name: "service",
+        value: "NAME=ADDR",
+        many: true,
+        text: "Where connections for NAME go: unix:PATH or tcp:HOST:PORT",
+      },
       { name: "store", value: "DIR", text: "Keep contents for later sessions, and use those of earlier ones" },
       { name: "seed", value: "FILE", many: true, text: "A file here whose contents may be used; may be repeated" },
       { name: "stdio", text: "The other end of exec:, on stdin and stdout" },
@@ -84,6 +90,38 @@ export const commands: readonly CommandSpec[] = [
     ],
     dataOnStdout: (options) => options.given("stdio") || options.text("output") === "-",
     load: async () => (await import("./receive.ts")).receive,
+  },
+  {
+    name: "tunnel",
+    args: "",
+    text: "Carry connections to services of a receiver: what ssh -L does, for streams of machines",
+    options: [
+      { name: "to", value: "ADDRESS", text: "tcp://HOST:PORT, unix:PATH or exec:COMMAND" },
+      {
+        name: "service",
+        value: "NAME=ADDR",
+        many: true,
+        text: "Listen at ADDR for connections to NAME: unix:PATH or tcp:HOST:PORT, ,format=bytes behind it for no stream of QEMU's",
+      },
+      {
+        name: "compress",
+        value: "CODEC",
+        text: "zstd, lz4, none, or auto: by what is slower, link or processor (default: auto)",
+      },
+      { name: "bandwidth", value: "RATE", text: "Send no faster, such as 100Mbit or 12MB" },
+      { name: "once", text: "End when no connection is left, once there was one" },
+      DOMAIN,
+      { name: "spool", value: "DIR", text: "Folder on a disk for contents that may be referred to again" },
+      { name: "spool-limit", value: "SIZE", text: "How much of them is kept, such as 8G" },
+      { name: "insecure", text: "Allow links beyond this machine, which are not authenticated yet" },
+      { name: "no-progress", text: "Show no progress" },
+      ...COMMON,
+    ],
+    examples: [
+      "shrinker receive --listen tcp://127.0.0.1:4747 --service web=unix:/run/web.in",
+      "shrinker tunnel --to tcp://127.0.0.1:4747 --service web=unix:/run/web.out",
+    ],
+    load: async () => (await import("./tunnel.ts")).tunnel,
   },
   {
     name: "snapshot",

@@ -1,11 +1,10 @@
 import { dirname } from "node:path";
-import { autoCodec } from "../core/engine/auto-codec.ts";
-import { CODEC_NAMES, type CodecName, type CodecPolicy, fixedCodec } from "../core/engine/codec-policy.ts";
 import { ShrinkerError } from "../core/errors.ts";
 import { segmentFormats } from "../core/segment/registry.ts";
 import { siteMemory } from "../core/site/site-memory.ts";
 import { findTransport } from "./addresses.ts";
 import { readAgainst } from "./against.ts";
+import { chooseCodec, readCompress } from "./codec.ts";
 import type { Action } from "./command.ts";
 import { discardingConnection } from "./discard.ts";
 import { askDestination } from "./dry-run.ts";
@@ -31,7 +30,7 @@ export const migrate: Action = async (invocation) => {
   const bandwidth = options.read("bandwidth", parseRate);
   const parallel = options.read("parallel", (text) => parseCount(text, MAX_PARALLEL)) ?? 1;
   const format = options.read("format", parseChoice([...segmentFormats.keys()]));
-  const compress = options.read("compress", parseChoice(CODEC_NAMES)) ?? "zstd";
+  const compress = readCompress(options, "zstd");
   const dryRun = options.flag("dry-run");
   const bundled = address.scheme === "file";
   const beside = bundled && address.rest !== "-" && !dryRun ? dirname(address.rest) : SPOOL_DIR;
@@ -75,9 +74,3 @@ export const migrate: Action = async (invocation) => {
   // Awaited here: what has been opened is closed after it.
   return await send(sending, invocation);
 };
-
-/** What is recorded has no link whose speed could be weighed against the processor's. */
-function chooseCodec(name: CodecName, recorded: boolean): CodecPolicy {
-  if (name !== "auto") return fixedCodec(name);
-  return recorded ? fixedCodec("zstd") : autoCodec();
-}

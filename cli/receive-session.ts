@@ -1,11 +1,13 @@
 import { noCounters } from "../core/engine/counters.ts";
 import { MissingContentsError } from "../core/engine/missing.ts";
 import type { ReceivedStream } from "../core/engine/receiver.ts";
+import type { Sender } from "../core/engine/sender.ts";
 import { acceptSession, type DestinationOptions, type DestinationSession } from "../core/engine/session.ts";
 import type { ShrinkerError } from "../core/errors.ts";
 import type { StreamTarget } from "../core/machines/machine.ts";
 import { countBytes } from "../core/transport/count.ts";
 import type { Connection } from "../core/transport/transport.ts";
+import { exitTarget, type TunnelExit } from "../core/tunnel/exit.ts";
 import { asError, verdict } from "./exit.ts";
 import type { Gauge } from "./progress.ts";
 import { bytesOf, hex, type SessionSummary, type StreamSummary } from "./summary.ts";
@@ -13,6 +15,8 @@ import { bytesOf, hex, type SessionSummary, type StreamSummary } from "./summary
 export interface ReceivingOptions extends DestinationOptions {
   /** Whether nothing is kept, so that nothing can land. */
   readonly dryRun: boolean;
+  /** Where connections may go, by the service's name. */
+  readonly services?: TunnelExit["services"] | undefined;
   /** Told what happens, as an event. */
   readonly event: (event: object) => void;
 }
@@ -36,7 +40,7 @@ export function startReceiving(accepted: Connection, options: ReceivingOptions):
     let broke: ShrinkerError | undefined;
     let outcomes: ReceivedStream[] = [];
     try {
-      const target = observed(options.target, options);
+      const target = receivingTarget(options, () => session?.sender);
       session = await acceptSession(connection, { ...options, target });
       const { software, domain } = session.agreement;
       options.event({ type: "opened", peer: connection.peer, software, domain });
@@ -73,6 +77,15 @@ export function startReceiving(accepted: Connection, options: ReceivingOptions):
 
 function missingEvent({ index, contents, digests }: MissingContentsError): object {
   return { type: "missing", ...(index && { index: hex(index) }), contents, digests };
+}
+
+/** Streams go to their files, connections to their services. */
+function receivingTarget(options: ReceivingOptions, sender: () => Sender | undefined): StreamTarget {
+  const others = observed(options.target, options);
+  const { services, signal, event } = options;
+  if (!services) return others;
+  const connected = (service: string) => event({ type: "connection", service });
+  return exitTarget({ services, sender, others, signal, connected });
 }
 
 /** Tells when a stream gets its name. */

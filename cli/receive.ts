@@ -2,7 +2,9 @@ import { statSync } from "node:fs";
 import { LinkError, ShrinkerError } from "../core/errors.ts";
 import { standardOutputTarget } from "../core/machines/image/stdout.ts";
 import { directoryTarget } from "../core/machines/image/target.ts";
+import type { StreamTarget } from "../core/machines/machine.ts";
 import type { Listener, ListenOptions } from "../core/transport/transport.ts";
+import type { DialService } from "../core/tunnel/exit.ts";
 import { listenStdio } from "../transports/stdio.ts";
 import { findTransport } from "./addresses.ts";
 import type { Action } from "./command.ts";
@@ -12,7 +14,8 @@ import { makeFolder } from "./folders.ts";
 import type { Options } from "./options.ts";
 import { receiveOnce } from "./receive-once.ts";
 import type { ReceivingOptions } from "./receive-session.ts";
-import { readDomain, readLogLimit, readSpoolDir, SPOOL_DIR, WINDOW_LOG } from "./settings.ts";
+import { parseServices, type ServiceSpec, serviceDialler } from "./services.ts";
+import { RETURNS, readDomain, readLogLimit, readSpoolDir, SPOOL_DIR, WINDOW_LOG } from "./settings.ts";
 import { siteOpener } from "./sites.ts";
 import { parseCount } from "./units.ts";
 import { software } from "./version.ts";
@@ -37,34 +40,41 @@ export const receive: Action = async (invocation) => {
   const dryRun = options.flag("dry-run");
   const maxSessions = options.read("max-sessions", (text) => parseCount(text, MAX_SESSIONS)) ?? DEFAULT_SESSIONS;
   const directory = options.text("output");
+  const services = parseServices(options.all("service"));
+  const connects = services.length > 0;
   if (dryRun && origin.kind !== "bundle")
     throw new ShrinkerError("usage", "--dry-run verifies a bundle: give it as file:BUNDLE");
-  if (!dryRun && directory === undefined)
+  if (connects && origin.kind === "bundle")
+    throw new ShrinkerError("usage", "--service is for sessions over a link: a bundle holds no connections");
+  if (!dryRun && !connects && directory === undefined)
     throw new ShrinkerError("usage", "Where to put what arrives? Give --output DIR");
   if (directory === "-" && (!once || origin.kind === "stdio"))
     throw new ShrinkerError("usage", "--output - is for one session: receive a bundle, or listen with --once");
   const domain = readDomain(options);
-  const inFolder = !dryRun && directory !== "-";
+  const inFolder = !dryRun && directory !== undefined && directory !== "-";
   const receiving: ReceivingOptions = {
     domain,
     windowLog: WINDOW_LOG,
     logLimit: readLogLimit(options, SPOOL_LIMIT),
-    spoolDir: readSpoolDir(options, inFolder ? directory! : SPOOL_DIR),
+    spoolDir: readSpoolDir(options, inFolder ? directory : SPOOL_DIR),
     software,
     signal,
     allOrNothing: options.flag("all-or-nothing"),
     openSite: await siteOpener(options, { domain, signal, note: output.note, keep: !dryRun }),
     target: inFolder
-      ? directoryTarget(directory!, { force: options.flag("force"), digest: options.flag("sha256") })
+      ? directoryTarget(directory, { force: options.flag("force"), digest: options.flag("sha256") })
       : dryRun
         ? discardingTarget()
-        : standardOutputTarget(),
+        : directory === undefined
+          ? refusingTarget
+          : standardOutputTarget(),
+    ...(connects && { services: serviceTable(services), returns: RETURNS }),
     dryRun,
     event: output.event,
   };
 
   const listener = await listen(origin, { signal, insecure: options.flag("insecure") });
-  if (inFolder) await makeFolder(directory!);
+  if (inFolder) await makeFolder(directory);
   if (origin.kind === "listen") {
     output.note(`listening on ${listener.address}`);
     output.event({ type: "listening", address: listener.address });
@@ -76,6 +86,18 @@ export const receive: Action = async (invocation) => {
   const wireName = connection.duplex ? "on the wire" : "in the bundle";
   return receiveOnce(connection, receiving, bundleSize(origin), wireName, invocation);
 };
+
+/** Of a receiver that only takes connections. */
+const refusingTarget: StreamTarget = {
+  open: async ({ name }) => {
+    throw new ShrinkerError("refused", `"${name}" has no place there: start the receiver with --output DIR`);
+  },
+};
+
+function serviceTable(specs: readonly ServiceSpec[]): (name: string) => DialService | undefined {
+  const table = new Map(specs.map((spec) => [spec.name, serviceDialler(spec)]));
+  return (name) => table.get(name);
+}
 
 function readOrigin(args: readonly string[], options: Options): Origin {
   const [bundle, ...others] = args;

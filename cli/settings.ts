@@ -3,12 +3,14 @@ import { homedir } from "node:os";
 import { join } from "node:path";
 import { PAGE_SIZE } from "../core/content/page.ts";
 import { fileError, ShrinkerError } from "../core/errors.ts";
-import { MAX_WINDOW_LOG } from "../core/wire/numbers.ts";
+import { MAX_WINDOW_LOG, MIN_WINDOW_LOG } from "../core/wire/numbers.ts";
 import type { Options } from "./options.ts";
 import { parseSize } from "./units.ts";
 
 /** Binary logarithm of the window that is offered: 128 MiB. */
 export const WINDOW_LOG = MAX_WINDOW_LOG;
+/** What the direction back of connections takes at most: a window of 1 MiB, and as many contents as are 256 MiB. */
+export const RETURNS = { window: MIN_WINDOW_LOG, log: 65_536 };
 /** Where guests' memory is spooled unless it is said otherwise: not /tmp, which may be RAM. */
 export const SPOOL_DIR = "/var/tmp";
 export const DEFAULT_DOMAIN = "default";

@@ -40,12 +40,21 @@ export function socketError(doing: string, address: string, error: unknown): Shr
 /** Makes a connection of a connected socket. */
 export function socketConnection(socket: net.Socket, peer: string): Connection {
   socket.setNoDelay(true);
-  return streamConnection({
+  const connection = streamConnection({
     peer,
     readable: socket,
     writable: socket,
     explain: (error) => socketError("Lost the connection to", peer, error),
   });
+  // Sockets of the file system know no reset.
+  if (socket.remoteAddress === undefined) return connection;
+  return {
+    ...connection,
+    reset(reason) {
+      socket.resetAndDestroy();
+      return connection.destroy(reason);
+    },
+  };
 }
 
 /**

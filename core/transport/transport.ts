@@ -54,6 +54,8 @@ export interface Connection {
    * bundle that was not ended is removed, a child is ended). `input` and pending writes fail with `reason`.
    */
   destroy(reason?: Error): Promise<void>;
+  /** As `destroy`, and the peer is to see a failure instead of an end; where it is missing, that can't be told apart. */
+  reset?(reason?: Error): Promise<void>;
 }
 
 export interface Listener {
