@@ -29,12 +29,28 @@ const SESSION: readonly OptionSpec[] = [
   ...COMMON,
 ];
 
+/** Of guests that run. */
+const LIVE: readonly OptionSpec[] = [
+  { name: "downtime-limit", value: "TIME", text: "How long a guest may stand still, such as 300ms (default: QEMU's)" },
+  { name: "timeout", value: "TIME", text: "How long a guest may be copied, such as 10min (default: no limit)" },
+  { name: "on-timeout", value: "WHAT", text: "What happens then: cancel, stop or postcopy (default: cancel)" },
+  { name: "auto-converge", text: "Slow a guest down that writes faster than it can be copied" },
+  {
+    name: "switchover-timeout",
+    value: "TIME",
+    text: "How long a guest may wait at the end to be loaded (default: 5s)",
+  },
+  { name: "keep-source", text: "Leave the source's QEMU, paused, once the guest has gone" },
+  { name: "paused", text: "Leave the guest paused at the destination" },
+  { name: "shared-storage", text: "Both ends have the same disks, so these need not move" },
+];
+
 /** Every command. A new one is a file and an entry here. */
 export const commands: readonly CommandSpec[] = [
   {
     name: "migrate",
     args: "<MACHINE...>",
-    text: "Send machines: disk images, saved QEMU streams, memory files, nbd:IMAGE for a disk by its content, or - for stdin",
+    text: "Send machines: guests that run (qmp:SOCKET), disk images, saved streams, memory files, nbd:IMAGE, or - for stdin",
     options: [
       { name: "to", value: "ADDRESS", text: "tcp://HOST:PORT, unix:PATH, exec:COMMAND or file:BUNDLE" },
       {
@@ -43,7 +59,8 @@ export const commands: readonly CommandSpec[] = [
         text: "zstd, lz4, none, or auto: by what is slower, link or processor (default: zstd)",
       },
       { name: "bandwidth", value: "RATE", text: "Send no faster, such as 100Mbit or 12MB" },
-      { name: "parallel", value: "N", text: "Machines that are sent at once (default: 1)" },
+      { name: "parallel", value: "N", text: "Machines that are sent at once (default: 1; guests that run: 4)" },
+      ...LIVE,
       FORMAT,
       { name: "against", value: "FILE", text: "Leave out of a bundle what an index says the destination holds" },
       { name: "force", text: "Replace a bundle that exists" },
@@ -71,6 +88,12 @@ export const commands: readonly CommandSpec[] = [
         value: "NAME=ADDR",
         many: true,
         text: "Where connections for NAME go: unix:PATH or tcp:HOST:PORT",
+      },
+      {
+        name: "vm",
+        value: "NAME=MACHINE",
+        many: true,
+        text: "A place for a guest that runs: qmp:SOCKET of a QEMU that waits, or launch:COMMAND, which starts one",
       },
       { name: "store", value: "DIR", text: "Keep contents for later sessions, and use those of earlier ones" },
       { name: "seed", value: "FILE", many: true, text: "A file here whose contents may be used; may be repeated" },

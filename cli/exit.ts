@@ -12,6 +12,8 @@ const EXIT: Record<ErrorCode, number> = {
   partial: 9,
   // Somebody at the other end cancelled; where it was a signal here, the signal's own code is used.
   cancelled: 5,
+  unsettled: 10,
+  timeout: 11,
   bug: 70,
 };
 

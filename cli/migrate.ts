@@ -8,6 +8,8 @@ import { chooseCodec, readCompress } from "./codec.ts";
 import type { Action } from "./command.ts";
 import { discardingConnection } from "./discard.ts";
 import { askDestination } from "./dry-run.ts";
+import { migrateLive } from "./live.ts";
+import { parseLive } from "./live-machines.ts";
 import { closeMachines, openMachines } from "./machines.ts";
 import { parseChoice } from "./options.ts";
 import { send, totalSize } from "./send.ts";
@@ -26,6 +28,8 @@ export const migrate: Action = async (invocation) => {
   if (args.length === 0)
     throw new ShrinkerError("usage", "No machine to migrate: name files, as in the help's examples");
   if (to === undefined) throw new ShrinkerError("usage", "Where to? Give --to ADDRESS, such as --to tcp://HOST:PORT");
+  const live = parseLive(args);
+  if (live) return migrateLive(live, to, invocation);
   const { address, transport } = findTransport(to);
   const bandwidth = options.read("bandwidth", parseRate);
   const parallel = options.read("parallel", (text) => parseCount(text, MAX_PARALLEL)) ?? 1;
@@ -55,7 +59,7 @@ export const migrate: Action = async (invocation) => {
   const memory =
     state === undefined ? undefined : siteMemory({ folder: state, domain, plain: total, warn: output.note });
   const dialling = { signal, insecure: options.flag("insecure"), force: options.flag("force") };
-  const dial = () => transport.dial(address, dialling);
+  const dial = (over = signal) => transport.dial(address, { ...dialling, signal: over });
   const session = { ...settings, logLimit, memory };
   const asked = dryRun && !bundled ? await askDestination(await dial(), session) : undefined;
   if (asked) output.event(asked.event);
@@ -63,6 +67,7 @@ export const migrate: Action = async (invocation) => {
     sources,
     total,
     dial: async () => (dryRun ? discardingConnection() : dial()),
+    redial: transport.resumable && !dryRun ? dial : undefined,
     options: { ...session, ...asked?.options },
     parallel,
     bandwidth,

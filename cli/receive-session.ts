@@ -1,9 +1,11 @@
 import { noCounters } from "../core/engine/counters.ts";
 import { MissingContentsError } from "../core/engine/missing.ts";
 import type { ReceivedStream } from "../core/engine/receiver.ts";
+import { ResumedSession } from "../core/engine/resumable.ts";
 import type { Sender } from "../core/engine/sender.ts";
 import { acceptSession, type DestinationOptions, type DestinationSession } from "../core/engine/session.ts";
 import type { ShrinkerError } from "../core/errors.ts";
+import type { ArrivalSession, Arrivals } from "../core/handover/arrivals.ts";
 import type { StreamTarget } from "../core/machines/machine.ts";
 import { countBytes } from "../core/transport/count.ts";
 import type { Connection } from "../core/transport/transport.ts";
@@ -17,6 +19,8 @@ export interface ReceivingOptions extends DestinationOptions {
   readonly dryRun: boolean;
   /** Where connections may go, by the service's name. */
   readonly services?: TunnelExit["services"] | undefined;
+  /** Takes guests in that run. */
+  readonly arrivals?: Arrivals | undefined;
   /** Told what happens, as an event. */
   readonly event: (event: object) => void;
 }
@@ -24,7 +28,7 @@ export interface ReceivingOptions extends DestinationOptions {
 /** A session that goes on, at the destination. */
 export interface Receiving {
   gauge(): Gauge;
-  /** Resolves when it is over, also where it failed. */
+  /** Resolves when it is over, also where it failed. Rejects only with `ResumedSession`: the connection is an earlier session's. */
   readonly summary: Promise<SessionSummary>;
 }
 
@@ -34,21 +38,26 @@ export function startReceiving(accepted: Connection, options: ReceivingOptions):
   const begun = performance.now();
   let session: DestinationSession | undefined;
   const counters = () => session?.receiver.counters ?? noCounters();
-  const wire = () => connection.bytesIn + connection.bytesOut;
+  const wire = () => (session ? session.wire.in + session.wire.out : connection.bytesIn + connection.bytesOut);
+
+  const guests = options.arrivals?.session(async (payload) => session?.tell(payload));
 
   async function receive(): Promise<SessionSummary> {
     let broke: ShrinkerError | undefined;
     let outcomes: ReceivedStream[] = [];
     try {
-      const target = receivingTarget(options, () => session?.sender);
-      session = await acceptSession(connection, { ...options, target });
+      const target = receivingTarget(options, guests, () => session?.sender);
+      session = await acceptSession(connection, { ...options, target, ...(guests && { told: guests.told }) });
       const { software, domain } = session.agreement;
       options.event({ type: "opened", peer: connection.peer, software, domain });
       outcomes = await session.run();
     } catch (error) {
+      if (error instanceof ResumedSession) throw error;
       broke = asError(error);
       if (broke instanceof MissingContentsError) options.event(missingEvent(broke));
       outcomes = (await session?.receiver.outcomes()) ?? [];
+    } finally {
+      await guests?.ended();
     }
     const streams = outcomes.map((outcome) => summarize(outcome, options.dryRun));
     for (const { name, error } of streams) if (error) options.event({ type: "failed", name, ...error });
@@ -79,21 +88,26 @@ function missingEvent({ index, contents, digests }: MissingContentsError): objec
   return { type: "missing", ...(index && { index: hex(index) }), contents, digests };
 }
 
-/** Streams go to their files, connections to their services. */
-function receivingTarget(options: ReceivingOptions, sender: () => Sender | undefined): StreamTarget {
+/** Streams go to their files, connections to their services, and those of guests to their QEMUs. */
+function receivingTarget(
+  options: ReceivingOptions,
+  guests: ArrivalSession | undefined,
+  sender: () => Sender | undefined,
+): StreamTarget {
   const others = observed(options.target, options);
-  const { services, signal, event } = options;
-  if (!services) return others;
+  const { services, event } = options;
+  if (!services && !guests) return others;
   const connected = (service: string) => event({ type: "connection", service });
-  return exitTarget({ services, sender, others, signal, connected });
+  const find = (name: string) => guests?.services(name) ?? services?.(name);
+  return exitTarget({ services: find, sender, others, connected });
 }
 
 /** Tells when a stream gets its name. */
 function observed(target: StreamTarget, { event, dryRun }: ReceivingOptions): StreamTarget {
   if (dryRun) return target;
   return {
-    async open(info) {
-      const sink = await target.open(info);
+    async open(info, failed) {
+      const sink = await target.open(info, failed);
       const commit = async () => {
         await sink.commit();
         event({ type: "landed", name: info.name });

@@ -1,4 +1,5 @@
 import { statSync } from "node:fs";
+import { ResumableSessions } from "../core/engine/resumable.ts";
 import { LinkError, ShrinkerError } from "../core/errors.ts";
 import { standardOutputTarget } from "../core/machines/image/stdout.ts";
 import { directoryTarget } from "../core/machines/image/target.ts";
@@ -11,6 +12,7 @@ import type { Action } from "./command.ts";
 import { serve } from "./daemon.ts";
 import { discardingTarget } from "./discard.ts";
 import { makeFolder } from "./folders.ts";
+import { followLink } from "./link-state.ts";
 import type { Options } from "./options.ts";
 import { receiveOnce } from "./receive-once.ts";
 import type { ReceivingOptions } from "./receive-session.ts";
@@ -19,6 +21,8 @@ import { RETURNS, readDomain, readLogLimit, readSpoolDir, SPOOL_DIR, WINDOW_LOG 
 import { siteOpener } from "./sites.ts";
 import { parseCount } from "./units.ts";
 import { software } from "./version.ts";
+import { openArrivals } from "./vms.ts";
+import { welcomeBack } from "./welcome-back.ts";
 
 const MAX_SESSIONS = 1024;
 const DEFAULT_SESSIONS = 8;
@@ -40,8 +44,9 @@ export const receive: Action = async (invocation) => {
   const dryRun = options.flag("dry-run");
   const maxSessions = options.read("max-sessions", (text) => parseCount(text, MAX_SESSIONS)) ?? DEFAULT_SESSIONS;
   const directory = options.text("output");
-  const services = parseServices(options.all("service"));
-  const connects = services.length > 0;
+  const services = parseServices(options.all("service"), "dials");
+  await using guests = await openArrivals(options, output, signal);
+  const connects = services.length > 0 || guests !== undefined;
   if (dryRun && origin.kind !== "bundle")
     throw new ShrinkerError("usage", "--dry-run verifies a bundle: give it as file:BUNDLE");
   if (connects && origin.kind === "bundle")
@@ -68,7 +73,7 @@ export const receive: Action = async (invocation) => {
         : directory === undefined
           ? refusingTarget
           : standardOutputTarget(),
-    ...(connects && { services: serviceTable(services), returns: RETURNS }),
+    ...(connects && { services: serviceTable(services), returns: RETURNS, arrivals: guests?.arrivals }),
     dryRun,
     event: output.event,
   };
@@ -79,12 +84,23 @@ export const receive: Action = async (invocation) => {
     output.note(`listening on ${listener.address}`);
     output.event({ type: "listening", address: listener.address });
   }
-  if (!once) return serve(listener, receiving, { maxSessions, output, interrupt });
+  // Awaited here: what has been opened is closed after it.
+  if (!once) return await serve(listener, receiving, { maxSessions, output, interrupt });
   const connection = await listener.accept();
   if (!connection) throw new LinkError(`Nobody came to ${listener.address}`);
-  await listener.close();
   const wireName = connection.duplex ? "on the wire" : "in the bundle";
-  return receiveOnce(connection, receiving, bundleSize(origin), wireName, invocation);
+  if (origin.kind !== "listen") {
+    await listener.close();
+    return await receiveOnce(connection, receiving, bundleSize(origin), wireName, invocation);
+  }
+  const resumables = new ResumableSessions(1);
+  const { onLink } = followLink(output.note, output.event);
+  const resumable = { ...receiving, resumables, onLink };
+  const others = welcomeBack(listener, resumable).catch(() => {});
+  const code = await receiveOnce(connection, resumable, undefined, wireName, invocation);
+  await listener.close();
+  await others;
+  return code;
 };
 
 /** Of a receiver that only takes connections. */

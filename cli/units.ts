@@ -33,6 +33,7 @@ export function parseRate(text: string): number {
 }
 
 const AGES: Record<string, number> = { s: 1e3, min: 60e3, h: 3600e3, d: 86_400e3, w: 604_800e3 };
+const MAX_TIMER = 2 ** 31 - 1;
 /** A hundred years: beyond any that is meant. */
 const MAX_AGE = 36_525 * 86_400e3;
 
@@ -45,6 +46,15 @@ export function parseAge(text: string): number {
   const age = text.trim() === "0" ? 0 : match ? Math.round(Number(match[1]) * AGES[match[2]!]!) : Number.NaN;
   if (!(age <= MAX_AGE)) throw unreadable(text, "an age such as 30d, 12h or 90min");
   return age;
+}
+
+/** Milliseconds: `300ms`, `5s`, `2min`, `1h`. Throws `usage` for anything else, for 0, and for more than 24 days. */
+export function parseDuration(text: string): number {
+  const match = /^(\d+(?:\.\d+)?)(ms|s|min|h)$/.exec(text.trim());
+  const ms = match ? Math.round(Number(match[1]) * ({ ms: 1, ...AGES }[match[2]!] ?? 0)) : 0;
+  // What a timer takes.
+  if (ms < 1 || ms > MAX_TIMER) throw unreadable(text, "a duration such as 300ms, 5s or 2min");
+  return ms;
 }
 
 /** A whole number in [1, most]. Throws `usage` for anything else. */

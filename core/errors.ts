@@ -12,6 +12,8 @@ export const ERROR_CODES = [
   "space",
   "partial",
   "cancelled",
+  "unsettled",
+  "timeout",
   "bug",
 ] as const;
 

@@ -29,6 +29,13 @@ export const runtime: string = bun
     ? `deno ${deno.version.deno}`
     : `node ${process.versions.node}`;
 
+/** The program that runs this, and the arguments with which it runs a script of this project's as a process of its own. */
+export const scriptCommand: readonly [string, ...string[]] = deno
+  ? [process.execPath, "run", "-A", "--no-check"]
+  : bun
+    ? [process.execPath, "--no-env-file", "--config=/dev/null", "--tsconfig-override=/dev/null", "--no-install"]
+    : [process.execPath];
+
 /** Writes the SHA-256 of `input` into the 32 bytes of `into`. */
 export const sha256Into: (input: Uint8Array, into: Uint8Array) => void = bun
   ? (input, into) => bun.CryptoHasher.hash("sha256", input, into)

@@ -1,0 +1,46 @@
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { ShrinkerError } from "../core/errors.ts";
+import { type NamedSpec, parseMachine } from "../core/machines/image/name.ts";
+
+const SCHEMES = ["qmp:", "fake:"] as const;
+
+/** A guest that runs, as the command line names it. */
+export interface LiveSpec {
+  readonly name: string | undefined;
+  readonly kind: "qmp" | "fake";
+  /** The path of the QMP socket, or what is behind `fake:`. */
+  readonly rest: string;
+}
+
+/** The guests among the machines; undefined where there are none. Throws `usage` where there are others as well. */
+export function parseLive(texts: readonly string[]): LiveSpec[] | undefined {
+  const specs = texts.map(parseMachine);
+  const live = specs.flatMap(liveSpec);
+  if (live.length === 0) return undefined;
+  const other = specs.find((spec) => liveSpec(spec).length === 0);
+  if (other)
+    throw new ShrinkerError(
+      "usage",
+      `"${other.spec}" is a file, and others are guests that run: move them one after the other`,
+    );
+  return live;
+}
+
+function liveSpec({ name, spec }: NamedSpec): LiveSpec[] {
+  const scheme = SCHEMES.find((known) => spec.startsWith(known));
+  if (!scheme) return [];
+  const rest = spec.slice(scheme.length);
+  if (rest === "") throw new ShrinkerError("usage", `Nothing behind "${scheme}": expected qmp:SOCKET or fake:NAME`);
+  return [{ name, kind: scheme === "qmp:" ? "qmp" : "fake", rest }];
+}
+
+/** A folder for sockets: for this user alone, with a short path, as a socket's may have only 107 bytes. */
+export async function makeSocketFolder(): Promise<AsyncDisposable & { readonly path: string }> {
+  const runtime = process.env.XDG_RUNTIME_DIR;
+  const path = await mkdtemp(join(runtime?.startsWith("/") ? runtime : tmpdir(), "shrinker-")).catch(() =>
+    mkdtemp(join(tmpdir(), "shrinker-")),
+  );
+  return { path, [Symbol.asyncDispose]: () => rm(path, { recursive: true, force: true }) };
+}

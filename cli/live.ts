@@ -1,0 +1,188 @@
+import { join } from "node:path";
+import { fixedCodec } from "../core/engine/codec-policy.ts";
+import { noCounters } from "../core/engine/counters.ts";
+import { openSession, type SourceOptions } from "../core/engine/session.ts";
+import { ShrinkerError } from "../core/errors.ts";
+import { begin, type Departing } from "../core/handover/begin.ts";
+import { abandon, type ClusterLink, type ClusterOptions, moveCluster } from "../core/handover/cluster.ts";
+import { Journal, type JournalEntry, listJournals, needsState } from "../core/handover/journal.ts";
+import { Mailbox } from "../core/handover/mailbox.ts";
+import { reclaim } from "../core/handover/settle.ts";
+import { limitRate } from "../core/transport/limit.ts";
+import { TunnelEntrance } from "../core/tunnel/entrance.ts";
+import { findTransport } from "./addresses.ts";
+import { chooseCodec, readCompress } from "./codec.ts";
+import type { Invocation } from "./command.ts";
+import { asError, exitCode } from "./exit.ts";
+import { startFakes } from "./fakes.ts";
+import { startGuardian } from "./guarding.ts";
+import { followLink } from "./link-state.ts";
+import { type LiveSpec, makeSocketFolder } from "./live-machines.ts";
+import { watchGuests } from "./live-progress.ts";
+import { type LiveSummary, liveEvent, liveTable, liveVerdict } from "./live-summary.ts";
+import { parseChoice } from "./options.ts";
+import { RETURNS, readDomain, readLogLimit, readSpoolDir, readState, SPOOL_DIR, WINDOW_LOG } from "./settings.ts";
+import { parseCount, parseDuration, parseRate } from "./units.ts";
+import { software } from "./version.ts";
+
+const MAX_PARALLEL = 64;
+const DEFAULT_PARALLEL = 4;
+const ON_TIMEOUT = ["cancel", "stop", "postcopy"] as const;
+const SWITCHOVER_MS = 5000;
+/** How long the destination is asked whether a guest runs there that was given to it. */
+const SETTLE_MS = 60_000;
+/** Contents that may be referred to again, unless `--spool-limit` says otherwise. */
+const SPOOL_LIMIT = 64 * 2 ** 30;
+
+/** Moves guests that run. */
+export async function migrateLive(specs: readonly LiveSpec[], to: string, invocation: Invocation): Promise<number> {
+  const { options, output, interrupt } = invocation;
+  const { signal } = interrupt;
+  const { address, transport } = findTransport(to);
+  if (address.scheme === "file")
+    throw new ShrinkerError(
+      "usage",
+      "Guests that run can't go into a bundle: save their streams, or move them over a link",
+    );
+  const state = readState(options);
+  if (state === undefined) throw needsState();
+  const bandwidth = options.read("bandwidth", parseRate);
+  const compress = readCompress(options, "auto");
+  const parallel = options.read("parallel", (text) => parseCount(text, MAX_PARALLEL)) ?? DEFAULT_PARALLEL;
+  const departure = {
+    downtimeLimitMs: options.read("downtime-limit", parseDuration),
+    autoConverge: options.flag("auto-converge"),
+    timeoutMs: options.read("timeout", parseDuration),
+    onTimeout: options.read("on-timeout", parseChoice(ON_TIMEOUT)) ?? "cancel",
+    switchoverTimeoutMs: options.read("switchover-timeout", parseDuration) ?? SWITCHOVER_MS,
+  };
+  const begun = performance.now();
+  await using open = new AsyncDisposableStack();
+  const sockets = open.use(await makeSocketFolder());
+  const guests = await startFakes(specs, sockets.path, { incoming: false });
+  open.defer(() => guests.close());
+
+  // What an earlier run has left of these guests comes first, and all of them are looked at before anything is dialled.
+  const left = await takeUp(
+    state,
+    guests.sockets.map(({ qmp }) => qmp),
+    output.note,
+  );
+  const departing: Departing[] = [];
+  try {
+    for (const { name, qmp } of guests.sockets) {
+      if (left.given.some((entry) => entry.qmp === qmp)) continue;
+      const flags = { keepSource: options.flag("keep-source"), paused: options.flag("paused") };
+      const sharedStorage = options.flag("shared-storage");
+      departing.push(await begin({ name, qmp, state, to, ...flags, sharedStorage, signal }));
+    }
+    const twice = departing.find(({ name }, i) => departing.findIndex((other) => other.name === name) < i);
+    if (twice)
+      throw new ShrinkerError("usage", `Two guests are called "${twice.name}": name one of them, as NAME=qmp:SOCKET`);
+  } catch (error) {
+    await Promise.all(departing.map(abandon));
+    throw error;
+  }
+  const endGuardian = startGuardian(
+    state,
+    departing.map(({ journal }) => journal.entry.id),
+  );
+  open.defer(async () => endGuardian());
+
+  const insecure = options.flag("insecure");
+  const link = followLink(output.note, output.event);
+  const over = new AbortController();
+  let current: ClusterLink | undefined;
+  let wireBefore = 0;
+  const dial = async (reason: AbortSignal) => {
+    const dialled = await transport.dial(address, { signal: reason, insecure });
+    return bandwidth === undefined ? dialled : limitRate(dialled, bandwidth);
+  };
+  const wire = () => wireBefore + (current ? current.session.wire.in + current.session.wire.out : 0);
+  const openLink = async (): Promise<ClusterLink> => {
+    wireBefore = wire();
+    current = undefined;
+    const mailbox = new Mailbox();
+    const entrance = new TunnelEntrance();
+    const settings: SourceOptions = {
+      domain: readDomain(options),
+      windowLog: WINDOW_LOG,
+      logLimit: readLogLimit(options, SPOOL_LIMIT),
+      software,
+      // Not the user's: guests that are on their way are taken back first, which the destination has to hear.
+      signal: over.signal,
+      spoolDir: readSpoolDir(options, SPOOL_DIR),
+      codec: compress === "auto" ? chooseCodec("auto", false) : fixedCodec(compress),
+      returns: RETURNS,
+      target: entrance.target,
+      told: (payload) => mailbox.take(payload),
+      redial: transport.resumable ? dial : undefined,
+      onLink: link.onLink,
+    };
+    const session = await openSession(await dial(signal), settings);
+    current = { session, mailbox, entrance };
+    output.event({ type: "opened", peer: to, software: session.agreement.software });
+    if (session.agreement.returns) return current;
+    const error = new ShrinkerError("refused", `${to} takes no guests: start it with --vm NAME=qmp:SOCKET`);
+    await session.abort(error);
+    throw error;
+  };
+
+  const watch = watchGuests(
+    invocation,
+    departing.map(({ name }) => name),
+    () => ({
+      counters: current?.session.sender.counters ?? noCounters(),
+      wire: wire(),
+      lost: link.lost,
+    }),
+  );
+  let socket = 0;
+  const cluster: ClusterOptions = {
+    ...departure,
+    ...{ open: openLink, state, parallel, signal, settleMs: SETTLE_MS, bandwidth: undefined },
+    listenLocal: () => {
+      const local = findTransport(`unix:${join(sockets.path, `out-${++socket}`)}`);
+      return local.transport.listen(local.address, { signal: over.signal });
+    },
+    onPhase: watch.phase,
+    onStatus: watch.status,
+    onOutcome: watch.outcome,
+  };
+  let summary: LiveSummary;
+  try {
+    const outcomes = await moveCluster(departing, left.given, left.aborted, cluster);
+    summary = { outcomes, error: liveVerdict(outcomes) };
+  } catch (thrown) {
+    summary = { outcomes: [], error: asError(thrown) };
+  } finally {
+    watch.stop();
+    over.abort();
+  }
+  const counters = current?.session.sender.counters ?? noCounters();
+  const sums = { counters, wire: wire(), seconds: (performance.now() - begun) / 1000, compress };
+  output.result(liveTable(summary, sums));
+  if (summary.error) output.error(summary.error);
+  output.event({ type: "summary", ...liveEvent(summary, sums) });
+  return summary.error ? (interrupt.code ?? exitCode(summary.error)) : 0;
+}
+
+/** What earlier runs have left of guests: those that were given away, and those that were given up, once they go on here. */
+async function takeUp(state: string, sockets: readonly string[], note: (line: string) => void) {
+  const given: JournalEntry[] = [];
+  const aborted: JournalEntry[] = [];
+  for (const entry of await listJournals(state)) {
+    if (entry.role !== "source" || !sockets.includes(entry.qmp)) continue;
+    if (entry.phase === "given") {
+      note(`"${entry.name}" was given away by an earlier run: asking the destination whether it runs there`);
+      given.push(entry);
+      continue;
+    }
+    const journal = await Journal.resume(state, entry);
+    if (!journal) continue;
+    if (journal.entry.phase === "begun") await reclaim(journal);
+    aborted.push(journal.entry);
+    await journal.release();
+  }
+  return { given, aborted };
+}

@@ -1,0 +1,199 @@
+import { mkdir, readdir, readFile, rm } from "node:fs/promises";
+import { join } from "node:path";
+import * as v from "valibot";
+import { fileError, IntegrityError, ShrinkerError, systemCode } from "../errors.ts";
+import { syncFolder, writeWhole } from "../store/layout.ts";
+import { type Lock, takeLock } from "../store/lock.ts";
+
+/** Bytes of the largest journal that is read. */
+const MAX_JOURNAL = 1 << 20;
+const SUFFIX = ".json";
+const FILE = /^(source|destination)-([0-9a-f]{32})\.json$/;
+
+/**
+ * What one end has decided of a migration. At the source: `begun` (the guest is here), `given` (it is the destination's, or
+ * nobody's until that is known) and `aborted` (it is here, and the destination may still have a copy). At the destination:
+ * `prepared` (nothing is here yet), `loaded` (a paused copy), `taken` (the guest is here) and `lost` (the
+ * copy has died, and never ran).
+ */
+export const PHASES = {
+  source: ["begun", "given", "aborted"],
+  destination: ["prepared", "loaded", "taken", "lost"],
+} as const;
+
+const setting = v.union([v.boolean(), v.number(), v.string(), v.object({ integer: v.string() })]);
+const entrySchema = v.object({
+  version: v.literal(1),
+  id: v.pipe(v.string(), v.regex(/^[0-9a-f]{32}$/)),
+  role: v.picklist(["source", "destination"]),
+  phase: v.picklist([...PHASES.source, ...PHASES.destination]),
+  /** The machine's. */
+  name: v.string(),
+  /** Path of its QEMU's QMP socket. */
+  qmp: v.string(),
+  /** Of a QEMU that was started here. */
+  pid: v.optional(v.number()),
+  /** Whether the guest ran at the source; false at the destination. */
+  ran: v.optional(v.boolean(), false),
+  /** Whether the guest is to run at the destination. */
+  runs: v.boolean(),
+  /** Where it goes: the address that the source dials. */
+  to: v.optional(v.string()),
+  /** Whether the source's QEMU is to stay, paused, once the guest has gone. */
+  keepSource: v.optional(v.boolean()),
+  /** What QEMU's settings were before. */
+  settings: v.optional(
+    v.object({ capabilities: v.record(v.string(), v.boolean()), parameters: v.record(v.string(), setting) }),
+  ),
+  /** ISO 8601. */
+  began: v.string(),
+  changed: v.string(),
+});
+
+export type JournalEntry = v.InferOutput<typeof entrySchema>;
+export type NewEntry = Omit<v.InferInput<typeof entrySchema>, "version" | "began" | "changed">;
+
+/** One migration's record at one end, on disk before what it says is done. Locked by the process that works on it. */
+export class Journal {
+  readonly #folder: string;
+  readonly #lock: Lock;
+  #entry: JournalEntry;
+
+  private constructor(folder: string, lock: Lock, entry: JournalEntry) {
+    this.#folder = folder;
+    this.#lock = lock;
+    this.#entry = entry;
+  }
+
+  /** Begins one. @param state the state folder, whose part for migrations is made where it is missing */
+  static async create(state: string, entry: NewEntry): Promise<Journal> {
+    const folder = migrationsFolder(state);
+    try {
+      await mkdir(folder, { recursive: true, mode: 0o700 });
+    } catch (error) {
+      throw fileError("Cannot make the folder", folder, error);
+    }
+    const lock = await lockOf(folder, entry);
+    const now = new Date().toISOString();
+    const journal = new Journal(folder, lock, {
+      ...entry,
+      ran: entry.ran ?? false,
+      version: 1,
+      began: now,
+      changed: now,
+    });
+    try {
+      await journal.#write();
+    } catch (error) {
+      await journal.#unlock();
+      throw error;
+    }
+    return journal;
+  }
+
+  /** Takes one up that another process has left. Rejects with `refused` where that still works on it; undefined where it has ended. */
+  static async resume(state: string, { role, id }: Pick<JournalEntry, "role" | "id">): Promise<Journal | undefined> {
+    const folder = migrationsFolder(state);
+    const lock = await lockOf(folder, { role, id });
+    try {
+      const entry = await readEntry(join(folder, `${role}-${id}${SUFFIX}`));
+      if (entry) return new Journal(folder, lock, entry);
+    } catch (error) {
+      await lock.release();
+      throw error;
+    }
+    await rm(lockPath(folder, { role, id }), { force: true });
+    await lock.release();
+    return undefined;
+  }
+
+  get entry(): JournalEntry {
+    return this.#entry;
+  }
+
+  get migration(): Buffer {
+    return Buffer.from(this.#entry.id, "hex");
+  }
+
+  /** Lasts once it resolves. */
+  async update(change: Partial<Omit<JournalEntry, "version" | "id" | "role">>): Promise<void> {
+    this.#entry = { ...this.#entry, ...change, changed: new Date().toISOString() };
+    await this.#write();
+  }
+
+  /** The migration has ended. */
+  async remove(): Promise<void> {
+    const { role, id } = this.#entry;
+    await rm(join(this.#folder, `${role}-${id}${SUFFIX}`), { force: true });
+    await syncFolder(this.#folder);
+    await this.#unlock();
+  }
+
+  /** Leaves it to whoever takes it up next. */
+  async release(): Promise<void> {
+    await this.#lock.release();
+  }
+
+  async #unlock(): Promise<void> {
+    await rm(lockPath(this.#folder, this.#entry), { force: true });
+    await this.#lock.release();
+  }
+
+  async #write(): Promise<void> {
+    const { role, id } = this.#entry;
+    const text = `${JSON.stringify(this.#entry, undefined, 2)}\n`;
+    await writeWhole(join(this.#folder, `${role}-${id}${SUFFIX}`), [Buffer.from(text)]);
+  }
+}
+
+/** All that are in a state folder, the oldest first. Rejects with `integrity` for one that can't be read. */
+export async function listJournals(state: string): Promise<JournalEntry[]> {
+  const folder = migrationsFolder(state);
+  let names: string[];
+  try {
+    names = await readdir(folder);
+  } catch (error) {
+    if (systemCode(error) === "ENOENT") return [];
+    throw fileError("Cannot read", folder, error);
+  }
+  const entries: JournalEntry[] = [];
+  for (const name of names) {
+    const entry = FILE.test(name) ? await readEntry(join(folder, name)) : undefined;
+    if (entry) entries.push(entry);
+  }
+  return entries.sort((a, b) => (a.began < b.began ? -1 : a.began > b.began ? 1 : 0));
+}
+
+const migrationsFolder = (state: string) => join(state, "migrations");
+const lockPath = (folder: string, { role, id }: Pick<JournalEntry, "role" | "id">) =>
+  join(folder, `${role}-${id}.lock`);
+
+function lockOf(folder: string, entry: Pick<JournalEntry, "role" | "id">): Promise<Lock> {
+  const taken = `Another process works on the migration ${entry.id}: wait for it, or end it first`;
+  return takeLock(lockPath(folder, entry), true, taken);
+}
+
+async function readEntry(path: string): Promise<JournalEntry | undefined> {
+  let text: string;
+  try {
+    text = await readFile(path, "utf8");
+  } catch (error) {
+    if (systemCode(error) === "ENOENT") return undefined;
+    throw fileError("Cannot read", path, error);
+  }
+  try {
+    if (text.length > MAX_JOURNAL) throw new Error("it is too long");
+    const entry = v.parse(entrySchema, JSON.parse(text));
+    if (!(PHASES[entry.role] as readonly string[]).includes(entry.phase))
+      throw new Error("its phase is of the other end");
+    return entry;
+  } catch (error) {
+    const message = `The journal "${path}" is damaged: ${(error as Error).message}; see what runs where, then remove it`;
+    throw new IntegrityError(message, { cause: error });
+  }
+}
+
+/** Of a command that can't do without journals. */
+export function needsState(): ShrinkerError {
+  return new ShrinkerError("usage", "Guests that run need a journal: give --state DIR, and leave out --no-state");
+}

@@ -1,0 +1,101 @@
+import { heard } from "../engine/told.ts";
+import { abortReason, ProtocolError, type ShrinkerError } from "../errors.ts";
+import { decodeWord, encodeWord, type Word, type WordOf } from "../wire/handover.ts";
+
+/** Says a word to the other end. */
+export type Tell = (payload: Buffer) => Promise<void>;
+
+/** Words of one migration that nobody has asked for yet. */
+const MAX_WAITING = 16;
+const key = (migration: Uint8Array) => Buffer.from(migration).toString("hex");
+
+/** What the destination says, by migration. The source's end of all hand-overs of a session. */
+export class Mailbox {
+  readonly #talks = new Map<string, Talk>();
+
+  /** Takes a TELL frame. Throws a `ProtocolError` for what is no word, or of no migration that is under way. */
+  take(payload: Buffer): void {
+    const word = decodeWord(payload);
+    // One that has ended here may still be spoken of.
+    this.#talks.get(key(word.migration))?.take(word);
+  }
+
+  open(migration: Uint8Array, tell: Tell): Talk {
+    const talk = new Talk(migration, tell);
+    this.#talks.set(key(migration), talk);
+    return talk;
+  }
+
+  close({ migration }: Talk): void {
+    this.#talks.delete(key(migration));
+  }
+}
+
+export interface Waiting {
+  readonly signal: AbortSignal;
+  /** Milliseconds; then it rejects with `late()`. */
+  readonly timeout?: number;
+  readonly late?: () => ShrinkerError;
+}
+
+type Saying = Word extends infer W ? (W extends Word ? Omit<W, "migration"> : never) : never;
+
+/** What both ends say of one migration. */
+export class Talk {
+  readonly migration: Uint8Array;
+  readonly #tell: Tell;
+  readonly #words: Word[] = [];
+  #wake: (() => void) | undefined;
+
+  constructor(migration: Uint8Array, tell: Tell) {
+    this.migration = migration;
+    this.#tell = tell;
+  }
+
+  say(word: Saying): Promise<void> {
+    return this.#tell(encodeWord({ ...word, migration: this.migration } as Word));
+  }
+
+  take(word: Word): void {
+    if (this.#words.length >= MAX_WAITING) throw new ProtocolError("The peer says too much of a migration at once");
+    this.#words.push(word);
+    this.#wake?.();
+  }
+
+  /** Whether a word of this type has come and waits. */
+  has(type: Word["type"]): boolean {
+    return this.#words.some((word) => word.type === type);
+  }
+
+  /** The next word, which has to be one of `types`. Rejects with what the destination says is wrong, and as `waiting` says. */
+  async hear<T extends Word["type"]>(types: readonly T[], waiting: Waiting): Promise<WordOf<T>> {
+    const word = await this.#next(waiting);
+    const wanted = types.find((type) => type === word.type);
+    if (wanted !== undefined) return word as WordOf<T>;
+    if (word.type === "refused" || word.type === "failed")
+      throw heard(word.code, word.message, "The destination says: ");
+    throw new ProtocolError(`The destination says "${word.type}" where "${types.join('" or "')}" is due`);
+  }
+
+  async #next({ signal, timeout, late }: Waiting): Promise<Word> {
+    const stopped = Promise.withResolvers<never>();
+    stopped.promise.catch(() => {});
+    const onAbort = () => stopped.reject(abortReason(signal));
+    const timer = timeout === undefined ? undefined : setTimeout(() => stopped.reject(late?.()), timeout);
+    signal.addEventListener("abort", onAbort);
+    if (signal.aborted) onAbort();
+    try {
+      for (;;) {
+        const word = this.#words.shift();
+        if (word) return word;
+        const woken = new Promise<void>((resolve) => {
+          this.#wake = resolve;
+        });
+        await Promise.race([woken, stopped.promise]);
+      }
+    } finally {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", onAbort);
+    }
+  }
+}

@@ -1,0 +1,17 @@
+import { ShrinkerError } from "../../errors.ts";
+
+/** `sun_path` of Linux has 108 bytes, the last of them zero. QEMU refuses longer names; others cut them without a word. */
+const MAX_PATH_BYTES = 107;
+
+/** Throws `usage` for what can't be a unix socket's path. */
+export function checkSocketPath(path: string): void {
+  const length = Buffer.byteLength(path);
+  if (path === "" || path.includes("\0"))
+    throw new ShrinkerError("usage", "Cannot use an empty path, or one with a zero byte, as a socket's");
+  if (length > MAX_PATH_BYTES) {
+    throw new ShrinkerError(
+      "usage",
+      `Cannot use "${path}": a socket's path may have ${MAX_PATH_BYTES} bytes, this one has ${length}; choose a shorter one`,
+    );
+  }
+}

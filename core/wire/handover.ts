@@ -1,0 +1,71 @@
+import * as v from "valibot";
+import { ERROR_CODES } from "../errors.ts";
+import { bytes, decodeMap, encodeMap, number, text } from "./map.ts";
+
+/**
+ * What the movers of machines at both ends say to each other, in TELL frames (docs/wire-format.md, "Hand-over"): MessagePack
+ * maps, each about one migration.
+ */
+
+const name = v.pipe(text(256), v.nonEmpty());
+const version = v.object({ major: number, minor: number, micro: number });
+
+/** What has to be alike at both ends, or nearly. */
+const machine = v.object({
+  machine: text(1024),
+  ramBytes: number,
+  vcpus: number,
+  cpuModel: v.optional(text(1024)),
+  accelerator: v.picklist(["kvm", "tcg"]),
+  qemu: version,
+});
+
+const migration = bytes(16);
+const why = { code: v.picklist(ERROR_CODES), message: text(2000) };
+
+/** How far a migration is at the destination; `unknown` is one that it has no record of. */
+export const ARRIVAL_STATES = ["unknown", "prepared", "loaded", "taken", "lost"] as const;
+
+export const Word = v.variant("type", [
+  // From the source.
+  v.object({
+    type: v.literal("prepare"),
+    migration,
+    name,
+    machine,
+    /** Whether the guest is to stay paused once it is there. */
+    paused: v.boolean(),
+    postcopy: v.boolean(),
+  }),
+  v.object({ type: v.literal("cancel"), migration, ...why }),
+  v.object({ type: v.literal("go"), migration }),
+  v.object({ type: v.literal("settle"), migration }),
+  v.object({ type: v.literal("confirm"), migration }),
+  // From the destination.
+  v.object({ type: v.literal("prepared"), migration }),
+  v.object({ type: v.literal("refused"), migration, ...why }),
+  v.object({ type: v.literal("loaded"), migration }),
+  v.object({ type: v.literal("failed"), migration, ...why }),
+  v.object({ type: v.literal("cancelled"), migration }),
+  v.object({ type: v.literal("settled"), migration, state: v.picklist(ARRIVAL_STATES) }),
+  v.object({ type: v.literal("running"), migration }),
+]);
+
+export type Word = v.InferOutput<typeof Word>;
+export type WordOf<T extends Word["type"]> = Extract<Word, { type: T }>;
+export type MachineFacts = WordOf<"prepare">["machine"];
+export type ArrivalState = (typeof ARRIVAL_STATES)[number];
+
+export function encodeWord(word: Word): Buffer {
+  return encodeMap(Word, word);
+}
+
+/** Throws a `ProtocolError` for what is no word of a hand-over. */
+export function decodeWord(payload: Uint8Array): Word {
+  return decodeMap(Word, payload, "A word of a hand-over");
+}
+
+/** The service that a machine's connections are for: `vm:` and the migration's number in hexadecimal. */
+export function machineService(migration: Uint8Array): string {
+  return `vm:${Buffer.from(migration).toString("hex")}`;
+}
