@@ -1,5 +1,6 @@
 import { stat } from "node:fs/promises";
 import { fileError, ShrinkerError } from "../core/errors.ts";
+import { needsState } from "../core/handover/journal.ts";
 import { listSnapshots, type Manifest, readManifest, snapshotPath } from "../core/site/manifest.ts";
 import { DigestIndex } from "../core/store/digest-index.ts";
 import { listHolds } from "../core/store/holds.ts";
@@ -7,8 +8,9 @@ import { type Layout, listDomains, openLayout, readIdentity } from "../core/stor
 import { listPacks, packPath } from "../core/store/pack.ts";
 import type { Action } from "./command.ts";
 import { asError, exitCode } from "./exit.ts";
+import { listMigrations } from "./list-migrations.ts";
 import type { Output } from "./output.ts";
-import { readDomain, readStoreDir } from "./settings.ts";
+import { readDomain, readState, readStoreDir } from "./settings.ts";
 import { hex } from "./summary.ts";
 import { table } from "./text.ts";
 import { formatBytes, formatTime } from "./units.ts";
@@ -16,6 +18,11 @@ import { formatBytes, formatTime } from "./units.ts";
 /** Says what a store holds. What is damaged does not keep the rest from being listed. */
 export const list: Action = async ({ args, options, output, interrupt }) => {
   if (args.length > 0) throw new ShrinkerError("usage", `What is "${args[0]}"? list says what a store holds`);
+  if (options.flag("migrations")) {
+    const state = readState(options);
+    if (state === undefined) throw needsState();
+    return listMigrations(state, output);
+  }
   const dir = readStoreDir(options);
   const domains = options.text("domain") === undefined ? await listDomains(dir) : [readDomain(options)];
   const begun = performance.now();

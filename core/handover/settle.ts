@@ -63,7 +63,7 @@ export async function forget(journal: Journal, talk: Talk): Promise<boolean> {
 }
 
 /** Undefined where its QEMU has ended. */
-async function reach(path: string): Promise<QemuSource | undefined> {
+export async function reach(path: string): Promise<QemuSource | undefined> {
   try {
     return new QemuSource(await QmpClient.connect(path, { signal: AbortSignal.timeout(SETTLE_MS) }));
   } catch (error) {
