@@ -1,6 +1,8 @@
 import { addCounters, noCounters } from "../core/engine/counters.ts";
+import { ResumableSessions, ResumedSession } from "../core/engine/resumable.ts";
 import { ShrinkerError } from "../core/errors.ts";
 import type { Connection, Listener } from "../core/transport/transport.ts";
+import { followLink } from "./link-state.ts";
 import type { Output } from "./output.ts";
 import { type ReceivingOptions, startReceiving } from "./receive-session.ts";
 import type { Interrupt } from "./signals.ts";
@@ -22,6 +24,7 @@ export async function serve(listener: Listener, receiving: ReceivingOptions, opt
   const begun = performance.now();
   const sessions = new Set<Promise<void>>();
   const sum = { counters: noCounters(), wire: 0, sessions: 0, failed: 0 };
+  const resumables = new ResumableSessions();
   let admitted = 0;
 
   async function run(connection: Connection, session: number): Promise<void> {
@@ -34,7 +37,10 @@ export async function serve(listener: Listener, receiving: ReceivingOptions, opt
       counted = true;
     };
     const event = (value: object) => output.event({ ...value, session });
-    const summary = await startReceiving(connection, { ...receiving, admit, event }).summary;
+    const { onLink } = followLink((line) => output.note(`session ${session} of ${peer}: ${line}`), event);
+    const options = { ...receiving, admit, event, onLink, resumables };
+    const summary = await startReceiving(connection, options).summary.catch(belongsToAnother);
+    if (!summary) return;
     if (counted) admitted--;
     addCounters(sum.counters, summary.counters);
     sum.wire += summary.wire;
@@ -71,6 +77,11 @@ export async function serve(listener: Listener, receiving: ReceivingOptions, opt
   const summary = { counters, wire, seconds, streams: [], error: undefined, more };
   output.event({ type: "summary", ...sessionEvent(summary) });
   return interrupt.code ?? 0;
+}
+
+/** A connection that goes on with an earlier session is none of its own. */
+function belongsToAnother(error: unknown): undefined {
+  if (!(error instanceof ResumedSession)) throw error;
 }
 
 /** `a.qevm, b.qevm landed, 383.0 MB plain, 84.0 MB on the wire, 3.1 s`. */

@@ -1,5 +1,6 @@
 import { ShrinkerError } from "../core/errors.ts";
 import { directoryTarget } from "../core/machines/image/target.ts";
+import { findReferred } from "../core/site/referred.ts";
 import { SharedStore } from "../core/site/shared-store.ts";
 import { openStoreSite } from "../core/site/store-site.ts";
 import type { Action } from "./command.ts";
@@ -27,11 +28,18 @@ export const restore: Action = async (invocation) => {
   if (!dryRun) await makeFolder(directory!);
   const connection = await openManifest(manifest, signal);
   const store = new SharedStore(dir, { domain, warn: output.note });
+  // Its threads start meanwhile. Why it can't be opened is told by the session, which opens it again.
+  const opened = store.enter().then(
+    () => true,
+    () => false,
+  );
+  const referred = await findReferred(manifest.path);
   const receiving = {
     domain,
     windowLog: WINDOW_LOG,
     logLimit: Number.MAX_SAFE_INTEGER,
     spoolDir: readSpoolDir(options, directory ?? SPOOL_DIR),
+    referred,
     software,
     signal,
     allOrNothing: options.flag("all-or-nothing"),
@@ -42,5 +50,10 @@ export const restore: Action = async (invocation) => {
     dryRun,
     event: output.event,
   };
-  return receiveOnce(connection, receiving, manifest.size, "in the manifest", invocation);
+  const early = await opened;
+  try {
+    return await receiveOnce(connection, receiving, manifest.size, "in the manifest", invocation);
+  } finally {
+    if (early) await store.leave();
+  }
 };

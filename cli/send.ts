@@ -1,5 +1,6 @@
 import { noCounters } from "../core/engine/counters.ts";
 import { type StreamOutcome, sendAll } from "../core/engine/migration.ts";
+import type { Redial } from "../core/engine/reconnect.ts";
 import { openSession, type SourceOptions, type SourceSession } from "../core/engine/session.ts";
 import type { ShrinkerError } from "../core/errors.ts";
 import type { StreamSource } from "../core/machines/machine.ts";
@@ -8,6 +9,7 @@ import { limitRate } from "../core/transport/limit.ts";
 import type { Connection } from "../core/transport/transport.ts";
 import type { Invocation } from "./command.ts";
 import { asError, exitCode, verdict } from "./exit.ts";
+import { followLink } from "./link-state.ts";
 import { type Gauge, showProgress } from "./progress.ts";
 import { bytesOf, hex, type SessionSummary, type StreamSummary, sessionEvent, sessionTable } from "./summary.ts";
 
@@ -16,6 +18,8 @@ export interface Sending {
   /** Bytes of all of them, where that is known. */
   readonly total: number | undefined;
   dial(): Promise<Connection>;
+  /** Dials again when the connection is lost; undefined where that is of no use. */
+  readonly redial?: Redial | undefined;
   readonly options: SourceOptions;
   readonly parallel: number;
   /** Bytes a second, at most. */
@@ -39,16 +43,22 @@ export async function send(sending: Sending, { options, output, interrupt }: Inv
   let broke: ShrinkerError | undefined;
   const outcomes = new Map<string, StreamOutcome>();
   const connection = countBytes(await sending.dial());
-  const wire = () => connection.bytesIn + connection.bytesOut;
+  const wire = () => (session ? session.wire.in + session.wire.out : connection.bytesIn + connection.bytesOut);
+  const link = followLink(output.note, output.event);
   const gauge = (): Gauge => {
     const counters = session?.sender.counters ?? noCounters();
     if (total !== undefined && counters.plain >= total && session) phase = "finishing";
-    return { phase, counters, wire: wire(), done: counters.plain, total };
+    return { phase: link.lost ? "reconnecting" : phase, counters, wire: wire(), done: counters.plain, total };
   };
   const progress = showProgress(output, !options.flag("no-progress"), gauge);
   try {
-    const limited = sending.bandwidth === undefined ? connection : limitRate(connection, sending.bandwidth);
-    session = await openSession(limited, sending.options);
+    const { bandwidth, redial } = sending;
+    const limited = (dialled: Connection) => (bandwidth === undefined ? dialled : limitRate(dialled, bandwidth));
+    session = await openSession(limited(connection), {
+      ...sending.options,
+      onLink: link.onLink,
+      redial: redial && (async (signal) => limited(await redial(signal))),
+    });
     phase = "sending";
     const { software, domain } = session.agreement;
     output.event({ type: "opened", peer: connection.peer, software, domain });

@@ -1,14 +1,15 @@
 import { openSession, type SourceSession } from "../core/engine/session.ts";
 import { LinkError, ShrinkerError } from "../core/errors.ts";
-import { countBytes } from "../core/transport/count.ts";
 import { limitRate } from "../core/transport/limit.ts";
 import type { Listener } from "../core/transport/transport.ts";
 import { TunnelEntrance } from "../core/tunnel/entrance.ts";
-import { MAX_STREAMS } from "../core/wire/numbers.ts";
 import { findTransport } from "./addresses.ts";
 import { chooseCodec, readCompress } from "./codec.ts";
 import type { Action } from "./command.ts";
 import { asError, exitCode } from "./exit.ts";
+import { type Entry, Forwarder } from "./forward.ts";
+import { followLink } from "./link-state.ts";
+import type { Options } from "./options.ts";
 import { showProgress } from "./progress.ts";
 import { parseServices, type ServiceSpec } from "./services.ts";
 import { RETURNS, readDomain, readLogLimit, readSpoolDir, SPOOL_DIR, WINDOW_LOG } from "./settings.ts";
@@ -22,107 +23,99 @@ const SPOOL_LIMIT = 16 * 2 ** 30;
 /** Listens for connections to services, and carries them to the receiver that offers these, deduplicated. */
 export const tunnel: Action = async ({ args, options, output, interrupt }) => {
   const { signal } = interrupt;
-  const to = options.text("to");
-  if (args.length > 0)
-    throw new ShrinkerError("usage", `Unknown argument "${args[0]}": services are named by --service`);
-  if (to === undefined) throw new ShrinkerError("usage", "Where to? Give --to ADDRESS, such as --to tcp://HOST:PORT");
-  const services = parseServices(options.all("service"));
-  if (services.length === 0)
-    throw new ShrinkerError("usage", "Which connections? Give --service NAME=unix:PATH; the receiver offers the NAME");
-  const { address, transport } = findTransport(to);
-  if (address.scheme === "file")
-    throw new ShrinkerError("usage", `Cannot tunnel to "${to}": a bundle gives no answers`);
+  const { to, services } = readWhat(args, options);
   const bandwidth = options.read("bandwidth", parseRate);
   const compress = readCompress(options, "auto");
-  const once = options.flag("once");
+  const greeting = {
+    domain: readDomain(options),
+    windowLog: WINDOW_LOG,
+    logLimit: readLogLimit(options, SPOOL_LIMIT),
+    spoolDir: readSpoolDir(options, SPOOL_DIR),
+    codec: chooseCodec(compress, false),
+    returns: RETURNS,
+    software,
+    signal,
+  };
   const entrance = new TunnelEntrance();
   const begun = performance.now();
 
   // All of them listen before anything is dialled: an address that can't be used is told at once.
-  const listeners: Listener[] = [];
-  const closeAll = () => Promise.all(listeners.map((listener) => listener.close()));
-  await using open = new AsyncDisposableStack();
-  open.defer(async () => void (await closeAll()));
-  for (const service of services) listeners.push(await listen(service, signal));
-  const connection = countBytes(await transport.dial(address, { signal, insecure: options.flag("insecure") }));
-  const wire = () => connection.bytesIn + connection.bytesOut;
-  const session = await openSession(bandwidth === undefined ? connection : limitRate(connection, bandwidth), {
-    domain: readDomain(options),
-    windowLog: WINDOW_LOG,
-    logLimit: readLogLimit(options, SPOOL_LIMIT),
-    software,
-    signal,
-    spoolDir: readSpoolDir(options, SPOOL_DIR),
-    codec: chooseCodec(compress, false),
-    returns: RETURNS,
+  await using listeners = new AsyncDisposableStack();
+  const entries: Entry[] = [];
+  for (const service of services) {
+    const listener = await listen(service, signal);
+    listeners.defer(() => listener.close());
+    entries.push([service, listener]);
+  }
+  const { address, transport } = to;
+  const dial = async (over = signal) => {
+    const dialled = await transport.dial(address, { signal: over, insecure: options.flag("insecure") });
+    return bandwidth === undefined ? dialled : limitRate(dialled, bandwidth);
+  };
+  const connection = await dial();
+  const link = followLink(output.note, output.event);
+  const session = await openSession(connection, {
+    ...greeting,
     target: entrance.target,
+    redial: transport.resumable ? dial : undefined,
+    onLink: link.onLink,
   });
-  output.event({ type: "opened", peer: connection.peer, software: session.agreement.software });
-  services.forEach(({ name }, i) => {
-    const { address } = listeners[i]!;
-    output.note(`${name}: listening on ${address}`);
-    output.event({ type: "listening", service: name, address });
-  });
+  const wire = () => session.wire.in + session.wire.out;
+  const { counters } = session.sender;
   const progress = showProgress(output, !options.flag("no-progress"), () => {
-    const { counters } = session.sender;
-    const phase = `${entrance.size} connections`;
+    const phase = link.lost ? "reconnecting" : `${entrance.size} connections`;
     return { phase, counters, wire: wire(), done: counters.plain, total: undefined };
   });
 
-  const carried = { connections: 0, failed: 0 };
-  const running = new Set<Promise<void>>();
-  const done = Promise.withResolvers<void>();
-  const serve = async ({ name, format }: ServiceSpec, listener: Listener) => {
-    for (;;) {
-      // Further ones wait at the socket.
-      while (running.size >= MAX_STREAMS) await Promise.race(running);
-      const local = await listener.accept();
-      if (!local) return;
-      const number = ++carried.connections;
-      output.event({ type: "connection", service: name, connection: number });
-      const carry = entrance.carry(session.sender, local, { service: name, format, signal }).then(
-        () => output.event({ type: "closed", service: name, connection: number }),
-        (thrown) => {
-          const { code, message } = asError(thrown);
-          carried.failed++;
-          output.note(`${name}: connection ${number} broke: ${message}`);
-          output.event({ type: "broken", service: name, connection: number, code, message });
-        },
-      );
-      running.add(carry);
-      void carry.finally(() => {
-        running.delete(carry);
-        if (once && running.size === 0) done.resolve();
-      });
-    }
-  };
+  let forwarder: Forwarder | undefined;
   let error: ShrinkerError | undefined;
   try {
     if (!session.agreement.returns)
       throw new ShrinkerError("refused", `${connection.peer} offers no services: start it with --service NAME=ADDRESS`);
-    await Promise.race([done.promise, session.failed, ...services.map((service, i) => serve(service, listeners[i]!))]);
-    await closeAll();
-    await finish(session, running);
+    output.event({ type: "opened", peer: connection.peer, software: session.agreement.software });
+    for (const [{ name }, { address }] of entries) {
+      output.note(`${name}: listening on ${address}`);
+      output.event({ type: "listening", service: name, address });
+    }
+    forwarder = new Forwarder(entries, { entrance, sender: session.sender, output });
+    const { accepting, idle } = forwarder;
+    await Promise.race([session.failed, accepting, ...(options.flag("once") ? [idle] : [])]);
+    await finish(session, forwarder);
+    // There was one thing to do, so whether it was done is what the exit code says.
+    if (options.flag("once")) error = forwarder.failure;
   } catch (thrown) {
     error = asError(thrown);
     await session.abort(error);
+    await forwarder?.end();
   } finally {
     progress.stop();
   }
-  await closeAll();
-  await Promise.all(running);
-  const { counters } = session.sender;
   const seconds = (performance.now() - begun) / 1000;
-  const summary = { counters, wire: wire(), seconds, streams: [], error, more: { compress, ...carried } };
+  const more = { compress, ...(forwarder?.counts ?? { connections: 0, failed: 0 }) };
+  const summary = { counters, wire: wire(), seconds, streams: [], error, more };
   output.result(sessionTable(summary));
   if (error && !signal.aborted) output.error(error);
   output.event({ type: "summary", ...sessionEvent(summary) });
   return error ? (interrupt.code ?? exitCode(error)) : 0;
 };
 
+function readWhat(args: readonly string[], options: Options) {
+  const text = options.text("to");
+  if (args.length > 0)
+    throw new ShrinkerError("usage", `Unknown argument "${args[0]}": services are named by --service`);
+  if (text === undefined) throw new ShrinkerError("usage", "Where to? Give --to ADDRESS, such as --to tcp://HOST:PORT");
+  const services = parseServices(options.all("service"), "listens");
+  if (services.length === 0)
+    throw new ShrinkerError("usage", "Which connections? Give --service NAME=unix:PATH; the receiver offers the NAME");
+  const to = findTransport(text);
+  if (to.address.scheme === "file")
+    throw new ShrinkerError("usage", `Cannot tunnel to "${text}": a bundle gives no answers`);
+  return { to, services };
+}
+
 /** Ends the session once its connections have ended. */
-async function finish(session: SourceSession, running: Set<Promise<void>>): Promise<void> {
-  await Promise.race([Promise.all(running), session.failed]);
+async function finish(session: SourceSession, forwarder: Forwarder): Promise<void> {
+  await Promise.race([forwarder.end(), session.failed]);
   await Promise.race([session.finish(0), session.failed]);
 }
 

@@ -9,8 +9,12 @@ export type { Counters } from "./engine/counters.ts";
 export type { Agreement } from "./engine/handshake.ts";
 export { type ContentStatistics, countContents } from "./engine/inspect.ts";
 export type { ContentKeeper } from "./engine/keeper.ts";
+export type { LinkListener } from "./engine/link.ts";
+export { LINK_TIMES, type LinkTimes } from "./engine/link-times.ts";
 export { type MigrationOptions, type StreamOutcome, sendAll } from "./engine/migration.ts";
 export type { ReceivedStream } from "./engine/receiver.ts";
+export type { Redial } from "./engine/reconnect.ts";
+export { ResumableSessions, ResumedSession } from "./engine/resumable.ts";
 export type { SentStream } from "./engine/sender.ts";
 export {
   acceptSession,

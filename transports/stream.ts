@@ -6,7 +6,7 @@ import { pieceQueue } from "./queue.ts";
 import { within } from "./within.ts";
 
 /** Received bytes that may wait for their consumer; then the stream is paused, and with it the peer. */
-const MAX_WAITING = 1 << 20;
+const MAX_WAITING = 256 << 10;
 /** How long `destroy` waits for the runtime to close its streams. */
 const CLOSE_MS = 1000;
 

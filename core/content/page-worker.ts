@@ -13,6 +13,11 @@ export interface DigestedPages {
   readonly digests: ArrayBuffer;
 }
 
+/** Pages, their digests, and what they were decompressed from. */
+export interface UnpackedPages extends DigestedPages {
+  readonly packed: ArrayBuffer;
+}
+
 /** Pages, and the zstd frame that they were compressed to. */
 export interface PackedPages {
   readonly pages: ArrayBuffer;
@@ -58,22 +63,31 @@ export class PageWorker {
   }
 
   /**
-   * Decompresses `count` pages from the zstd frame `packed`, whose memory is given away whole, and digests them. Rejects
-   * with an `IntegrityError` where it holds anything else.
+   * Decompresses `count` pages from the zstd frame `packed`, whose memory is given away whole and comes back, and digests
+   * them. Rejects with an `IntegrityError` where it holds anything else.
+   * @param room memory that the pages come back in where it is larger than they are; it is given away as well
    */
-  async decode(packed: Uint8Array<ArrayBuffer>, count: number): Promise<DigestedPages> {
+  async decode(packed: Uint8Array<ArrayBuffer>, count: number, room?: ArrayBuffer): Promise<UnpackedPages> {
     if (this.#error) throw this.#error;
     const host = this.#host;
     if (!host) {
       try {
-        return digestPacked(packed, count);
+        return { ...digestPacked(packed, count, room), packed: packed.buffer };
       } catch (error) {
         throw undecodable((error as Error).message);
       }
     }
     const { buffer, byteOffset: start, byteLength } = packed;
-    const request = { id: this.#id, kind: "packed", packed: buffer, start, end: start + byteLength, count } as const;
-    return this.#ask(host, request, "pages");
+    const request = {
+      id: this.#id,
+      kind: "packed",
+      packed: buffer,
+      start,
+      end: start + byteLength,
+      count,
+      room,
+    } as const;
+    return this.#ask(host, request, "unpacked");
   }
 
   /** Compresses the first `count` pages to a zstd frame. The pages come back, as `digest` gives them back. */

@@ -1,6 +1,7 @@
 import { constants, zstdCompressSync, zstdDecompressSync } from "node:zlib";
 import { sha256Into } from "../runtime.ts";
 import { DIGEST_SIZE, PAGE_SIZE } from "./page.ts";
+import { unpackInto } from "./unpack.ts";
 
 /** Writes the digests of the first `count` pages of `pages` to `digests`, 32 bytes each, back to back. */
 export function digestPages(pages: ArrayBuffer, count: number, digests: Uint8Array): void {
@@ -12,17 +13,30 @@ export function digestPages(pages: ArrayBuffer, count: number, digests: Uint8Arr
   }
 }
 
-/** Decompresses `count` pages from a zstd frame and digests them. Throws where it holds anything else. */
-export function digestPacked(packed: Uint8Array, count: number): { pages: ArrayBuffer; digests: ArrayBuffer } {
+/**
+ * Decompresses `count` pages from a zstd frame and digests them. Throws where it holds anything else.
+ * @param room memory that the pages are put into where it is larger than they are
+ */
+export function digestPacked(
+  packed: Uint8Array,
+  count: number,
+  room?: ArrayBuffer,
+): { pages: ArrayBuffer; digests: ArrayBuffer } {
+  const length = count * PAGE_SIZE;
+  const fits = room && room.byteLength > length && unpackInto(packed, new Uint8Array(room), length);
+  const pages = fits ? room : unpack(packed, count);
+  const digests = new ArrayBuffer(count * DIGEST_SIZE);
+  digestPages(pages, count, new Uint8Array(digests));
+  return { pages, digests };
+}
+
+function unpack(packed: Uint8Array, count: number): ArrayBuffer {
   const length = count * PAGE_SIZE;
   const plain = zstdDecompressSync(packed, { maxOutputLength: length, chunkSize: length } as {
     maxOutputLength: number;
   });
   if (plain.length !== length) throw new RangeError(`${plain.length} bytes where ${count} pages are due`);
-  const pages = ownMemory(plain);
-  const digests = new ArrayBuffer(count * DIGEST_SIZE);
-  digestPages(pages, count, new Uint8Array(digests));
-  return { pages, digests };
+  return ownMemory(plain);
 }
 
 /** Compresses the first `count` pages to a zstd frame, in memory of its own. */

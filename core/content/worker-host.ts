@@ -108,7 +108,7 @@ function startThread(gone: () => void): Promise<WorkHost> {
 
 function transferred(request: WorkRequest): ArrayBuffer[] {
   if (request.kind === "bytes") return [request.buffer];
-  if (request.kind === "packed") return [request.packed];
+  if (request.kind === "packed") return request.room ? [request.packed, request.room] : [request.packed];
   if (request.kind === "pack") return [request.pages];
   return request.kind === "pages" ? [request.pages, request.digests] : [];
 }

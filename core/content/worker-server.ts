@@ -29,6 +29,8 @@ export type WorkRequest =
       readonly start: number;
       readonly end: number;
       readonly count: number;
+      /** Memory for them that is there already. */
+      readonly room?: ArrayBuffer | undefined;
     }
   /** Compresses the first `count` pages to a zstd frame. */
   | {
@@ -47,6 +49,13 @@ export type WorkReply =
   | { readonly id: number; readonly kind: "buffer"; readonly buffer: ArrayBuffer }
   | { readonly id: number; readonly kind: "digest"; readonly digest: Uint8Array }
   | { readonly id: number; readonly kind: "pages"; readonly pages: ArrayBuffer; readonly digests: ArrayBuffer }
+  | {
+      readonly id: number;
+      readonly kind: "unpacked";
+      readonly pages: ArrayBuffer;
+      readonly digests: ArrayBuffer;
+      readonly packed: ArrayBuffer;
+    }
   | { readonly id: number; readonly kind: "packed"; readonly pages: ArrayBuffer; readonly packed: ArrayBuffer }
   | { readonly id: number; readonly kind: "failed"; readonly message: string };
 
@@ -115,10 +124,10 @@ export function serveWork(reply: (reply: WorkReply, transfer: ArrayBuffer[]) => 
       return;
     }
     if (request.kind === "packed") {
-      const { id, packed, start, end, count } = request;
+      const { id, packed, start, end, count, room } = request;
       try {
-        const digested = digestPacked(new Uint8Array(packed, start, end - start), count);
-        reply({ id, kind: "pages", ...digested }, [digested.pages, digested.digests]);
+        const { pages, digests } = digestPacked(new Uint8Array(packed, start, end - start), count, room);
+        reply({ id, kind: "unpacked", pages, digests, packed }, [pages, digests, packed]);
       } catch (error) {
         reply({ id, kind: "failed", message: (error as Error).message }, []);
       }

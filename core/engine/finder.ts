@@ -27,7 +27,7 @@ export interface FoundContents {
 export const NOTHING_FOUND: FoundContents = { pages: Buffer.alloc(0), digests: Buffer.alloc(0), release() {} };
 
 /** Buffers that are kept for later: touching new memory takes longer than what is done with it. */
-const KEPT_BUFFERS = 4;
+const KEPT_BUFFERS = 9;
 
 /**
  * Finds contents that were sent by digest: at the brokers, in order, and then at the sender. (Looking aside to any
@@ -37,7 +37,7 @@ export class ContentFinder {
   readonly #brokers: readonly ContentBroker[];
   readonly #ask: ((number: number) => void) | undefined;
   readonly #pending = new Map<number, Pending>();
-  readonly #worker = new PageWorker();
+  #worker: PageWorker | undefined;
   readonly #free: ArrayBuffer[] = [];
   /** What was found nowhere, where the sender can't answer. */
   readonly missing: MissingContents;
@@ -113,6 +113,7 @@ export class ContentFinder {
   /** Digests pages; those that are not what they were said to be are not found. Returns the pages, as their memory has moved. */
   async #check(pages: Buffer<ArrayBuffer>, digests: Buffer, found: Uint8Array): Promise<Buffer<ArrayBuffer>> {
     const { length } = found;
+    this.#worker ??= new PageWorker();
     const checked = await this.#worker.digest(pages.buffer, length, new ArrayBuffer(length * DIGEST_SIZE));
     const theirs = new Uint8Array(checked.digests);
     for (let i = 0; i < length; i++) {
@@ -122,7 +123,7 @@ export class ContentFinder {
   }
 
   close(): void {
-    this.#worker.close();
+    this.#worker?.close();
   }
 }
 

@@ -27,6 +27,7 @@ export class Flow {
   /** What is on the way drains, so that one frame can tell the round trip without a queue. */
   #probing = false;
   #waiting: (() => void)[] = [];
+  #paused = false;
   #closed = false;
   /** Milliseconds that senders spent waiting for room. */
   waited = 0;
@@ -60,10 +61,9 @@ export class Flow {
 
   /** Resolves when another frame may be sent, or the flow is closed. */
   async ready(): Promise<void> {
-    if (this.#closed || this.#inFlight < this.limit) return;
+    if (this.#open) return;
     const since = this.#now();
-    while (!this.#closed && this.#inFlight >= this.limit)
-      await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    while (!this.#open) await new Promise<void>((resolve) => this.#waiting.push(resolve));
     this.waited += this.#now() - since;
   }
 
@@ -88,7 +88,8 @@ export class Flow {
   acknowledged(sequence: number): void {
     const now = this.#now();
     let newest: SentFrame | undefined;
-    while (this.#sent.length > 0 && this.#sent[0]!.sequence <= sequence) {
+    // Numbers go on with 0 after 2^32 - 1: what counts is how far one is from another.
+    while (this.#sent.length > 0 && ((this.#sent[0]!.sequence - sequence) | 0) <= 0) {
       newest = this.#sent.shift()!;
       this.#inFlight -= newest.bytes;
       this.#delivered += newest.bytes;
@@ -104,6 +105,19 @@ export class Flow {
       this.#rate = rate;
       this.#rateAt = now;
     }
+    this.#wake();
+  }
+
+  /** There is no connection: nothing is on the way any more, and nothing may be sent. */
+  pause(): void {
+    this.#paused = true;
+    this.#sent.length = 0;
+    this.#inFlight = 0;
+  }
+
+  /** There is a connection again. What is sent again counts from then on: the time without one says nothing of the link. */
+  resume(): void {
+    this.#paused = false;
     this.#wake();
   }
 
@@ -125,6 +139,10 @@ export class Flow {
       this.#roundTripAt = now;
       this.#probing = false;
     } else if (old) this.#probing = true;
+  }
+
+  get #open(): boolean {
+    return this.#closed || (!this.#paused && this.#inFlight < this.limit);
   }
 
   #wake(): void {

@@ -2,8 +2,10 @@ import { randomBytes } from "node:crypto";
 import { ProtocolError, ShrinkerError } from "../errors.ts";
 import { type Against, decodeControl, encodeControl, Hello, type SiteInfo, Welcome } from "../wire/control.ts";
 import type { Frame } from "../wire/frame.ts";
-import { FRAME, MAX_CONTROL } from "../wire/numbers.ts";
-import type { Link } from "./link.ts";
+import { FRAME, MAX_CONTROL, SECRET_BYTES } from "../wire/numbers.ts";
+import type { Link, LinkListener } from "./link.ts";
+import type { Redial } from "./reconnect.ts";
+import { type Registration, type ResumableSessions, ResumedSession } from "./resumable.ts";
 import type { DestinationSite } from "./site.ts";
 import { ended, unexpected } from "./told.ts";
 
@@ -38,6 +40,8 @@ interface Introduction {
   readonly software: string;
   /** Whether streams go back as well, and with what at most. */
   readonly returns?: Returns | undefined;
+  /** Told when the connection of a session that can be resumed is lost, and when there is one again. */
+  readonly onLink?: LinkListener | undefined;
 }
 
 export interface Greeting extends Introduction {
@@ -45,6 +49,8 @@ export interface Greeting extends Introduction {
   readonly domain: string;
   /** Of a recording that leaves out what a site holds. */
   readonly against?: Against | undefined;
+  /** Dials the destination again when the connection is lost. */
+  readonly redial?: Redial | undefined;
 }
 
 export interface Welcoming extends Introduction {
@@ -57,16 +63,23 @@ export interface Welcoming extends Introduction {
    * @param against what a recording leaves out; rejects where that isn't here
    */
   readonly openSite: (against: Against | undefined) => Promise<DestinationSite>;
+  /**
+   * Where sessions wait for their source when their connection is lost. A connection that goes on with one of them is given
+   * to it; accepting it then ends with a `ResumedSession`.
+   */
+  readonly resumables?: ResumableSessions | undefined;
 }
 
 /** Introduces a source, and hears what the destination agrees to. */
 export async function greet(link: Link, options: Greeting): Promise<Agreement> {
   const session = randomBytes(16);
-  const { domain, windowLog, logLimit, software, against, returns } = options;
+  const { domain, windowLog, logLimit, software, against, returns, redial, onLink } = options;
+  const secret = redial && link.duplex ? randomBytes(SECRET_BYTES) : undefined;
   const introduced = {
     ...{ session, domain, window: windowLog, log: logLimit, software },
     ...(returns && { returns }),
     ...(against && { against }),
+    ...(secret && { resume: secret }),
   };
   const hello = encodeControl(Hello, introduced);
   if (hello.length > MAX_CONTROL) {
@@ -89,6 +102,7 @@ export async function greet(link: Link, options: Greeting): Promise<Agreement> {
   ) {
     throw new ProtocolError(`${link.connection.peer} answers another session than this one`);
   }
+  if (secret && welcome.resume) link.outlive({ ticket: { session, secret }, redial, onLink });
   link.watch();
   const { window, log, site } = welcome;
   return {
@@ -112,9 +126,17 @@ function narrows(answer: Returns | undefined, offer: Returns | undefined): boole
   return !answer || (offer !== undefined && answer.window <= offer.window && answer.log <= offer.log);
 }
 
-/** Hears a source's introduction, and answers it. Throws `refused` for another domain. */
+/**
+ * Hears a source's introduction, and answers it. Throws `refused` for another domain, and a `ResumedSession` where the
+ * source goes on with a session of before.
+ */
 export async function answer(link: Link, options: Welcoming): Promise<{ agreement: Agreement; site: DestinationSite }> {
-  const frame = await introduction(link, FRAME.HELLO);
+  const { resumables, onLink } = options;
+  const frame = await introduction(link, FRAME.HELLO, resumables && FRAME.RESUME);
+  if (frame.type === FRAME.RESUME) {
+    resumables!.resume(frame.payload, () => link.release());
+    throw new ResumedSession();
+  }
   const hello = decodeControl(Hello, frame.payload);
   if (options.domain !== undefined && hello.domain !== options.domain) {
     throw new ShrinkerError(
@@ -129,14 +151,27 @@ export async function answer(link: Link, options: Welcoming): Promise<{ agreemen
   const logLimit = link.duplex ? Math.min(hello.log, options.logLimit) : hello.log;
   const { session, domain, software, against } = hello;
   const returns = link.duplex ? narrow(hello.returns, options.returns) : undefined;
+  const ticket = hello.resume && link.duplex ? { session, secret: hello.resume } : undefined;
+  let registration: Registration | undefined;
   try {
     if (link.duplex) {
+      registration = ticket && resumables?.register(ticket);
       const welcome = { session, window: windowLog, log: logLimit, software: options.software };
-      const said = { ...welcome, ...(returns && { returns }), ...(site.info && { site: site.info }) };
+      const said = {
+        ...welcome,
+        ...(returns && { returns }),
+        ...(site.info && { site: site.info }),
+        ...(registration && { resume: true }),
+      };
       await link.control(FRAME.WELCOME, encodeControl(Welcome, said));
+      if (ticket && registration) {
+        link.outlive({ ticket, onLink, over: registration.remove });
+        registration.activate(link);
+      }
       link.watch();
     }
   } catch (error) {
+    registration?.remove();
     await site.close();
     throw error;
   }
@@ -144,7 +179,7 @@ export async function answer(link: Link, options: Welcoming): Promise<{ agreemen
 }
 
 /** The peer's preface and first frame. The destination says its own preface only now, so that a stranger learns nothing. */
-async function introduction(link: Link, type: number): Promise<Frame> {
+async function introduction(link: Link, type: number, or?: number): Promise<Frame> {
   const answers = type === FRAME.HELLO && link.duplex;
   try {
     const frame = await link.opened(async () => {
@@ -152,7 +187,7 @@ async function introduction(link: Link, type: number): Promise<Frame> {
       return link.next();
     });
     if (frame === undefined) throw ended(link);
-    if (frame.type !== type) throw unexpected(frame);
+    if (frame.type !== type && frame.type !== or) throw unexpected(frame);
     return frame;
   } catch (error) {
     // Another release is no stranger: from the preface it learns which one this is.

@@ -49,6 +49,7 @@ export class InStream {
   readonly #grant: (total: number) => void;
   readonly #queue: Entry[] = [];
   readonly #written = Promise.withResolvers<StreamSink>();
+  readonly #failed = new AbortController();
   #sink: StreamSink | undefined;
   #wake: (() => void) | undefined;
   #room: (() => void) | undefined;
@@ -90,7 +91,7 @@ export class InStream {
     this.window = window;
     try {
       if (this.#error) throw this.#error;
-      const sink = await target.open(this.info);
+      const sink = await target.open(this.info, this.#failed.signal);
       this.#sink = sink;
       if (this.#error) throw this.#error;
       this.#extend(window);
@@ -160,6 +161,7 @@ export class InStream {
       this.#consume(cost);
     }
     this.#written.reject(this.#error);
+    this.#failed.abort(this.#error);
     this.#wake?.();
     this.#room?.();
   }

@@ -8,9 +8,11 @@ import { FIRST_DIGEST } from "./running-digest.ts";
 /** A stream's turn comes when it has this much input, has ended, or has been idle for a while. */
 const TURN_BYTES = 1 << 20;
 /** More input than this is not taken in. */
-const MAX_QUEUED = 4 << 20;
-/** Milliseconds without input after which a batch closes. */
+export const MAX_QUEUED = 4 << 20;
+/** Milliseconds after which what has come is sent, and without input after which nothing is held back any more. */
 const IDLE_MS = 3;
+/** So many times in a row may a segmenter wait for the rest of a page, as input still flows. */
+const MAX_WAITS = 8;
 
 const ZEROS = Buffer.alloc(SLICE_BYTES);
 
@@ -23,10 +25,16 @@ export class OutStream {
   readonly #segmenter: Segmenter;
   readonly #queue: Piece[] = [];
   readonly #wake: () => void;
+  readonly #most: () => number;
   #queued = 0;
   /** How much of the first piece of the queue is segmented. */
   #at = 0;
+  /** What has come is to be sent. */
+  #due = false;
+  /** And what the segmenter holds back. */
   #idle = false;
+  #flows = false;
+  #waits = 0;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #ended = false;
   #room: (() => void) | undefined;
@@ -46,14 +54,24 @@ export class OutStream {
    * @param keyed whether pages come again, so that their last versions are to be remembered
    * @param granted credit to begin with; infinite where the other end can't answer
    * @param wake called when the stream may have become ready
+   * @param most bytes of input that may wait
    */
-  constructor(id: number, info: StreamInfo, segmenter: Segmenter, keyed: boolean, granted: number, wake: () => void) {
+  constructor(
+    id: number,
+    info: StreamInfo,
+    segmenter: Segmenter,
+    keyed: boolean,
+    granted: number,
+    wake: () => void,
+    most: () => number = () => MAX_QUEUED,
+  ) {
     this.id = id;
     this.info = info;
     this.keys = keyed ? new KeyTable() : undefined;
     this.#segmenter = segmenter;
     this.#granted = granted;
     this.#wake = wake;
+    this.#most = most;
     this.#drained.promise.catch(() => {});
     this.#landed.promise.catch(() => {});
   }
@@ -81,13 +99,20 @@ export class OutStream {
     if (this.#error) throw this.#error;
     this.#queue.push(piece);
     this.#queued += "zeros" in piece ? piece.zeros : piece.bytes.length;
+    // The rest of a large piece is not waited with either.
+    if (this.#timer) this.#flows = true;
+    else this.#startTimer();
     if (this.#queued >= TURN_BYTES) this.#wake();
-    else this.#timer ??= setTimeout(() => this.#fallIdle(), IDLE_MS);
-    if (this.#queued < MAX_QUEUED) return;
+    if (this.#queued < this.#most()) return;
     await new Promise<void>((resolve) => {
       this.#room = resolve;
     });
     if (this.#error) throw this.#error;
+  }
+
+  /** Lets a `push` that waits go on, so that whoever pushes learns that it is to end. */
+  unblock(): void {
+    this.#release();
   }
 
   end(): void {
@@ -103,19 +128,19 @@ export class OutStream {
   /** Whether a batch may be cut now. */
   get ready(): boolean {
     if (this.finished || this.#error) return false;
-    return (this.#queued >= TURN_BYTES || this.#ended || this.#idle) && this.credit >= MIN_CREDIT;
+    return (this.#queued >= TURN_BYTES || this.#ended || this.#due || this.#idle) && this.credit >= MIN_CREDIT;
   }
 
   /** Moves input into the batch until either is used up. */
   fill(batch: Batch): void {
     while (this.#queue.length > 0 && batch.hasRoom(this.credit)) this.#step(batch, this.#queue[0]!);
-    if (this.#queue.length === 0 && (this.#ended || this.#idle)) {
-      this.#segmenter.flush(batch);
-      this.#idle = false;
+    if (this.#queue.length === 0) {
+      if (this.#ended || this.#idle) this.#segmenter.flush(batch);
+      this.#due = this.#idle = false;
       if (this.#ended) this.finished = true;
     }
     this.#spent += batch.cost;
-    if (this.#queued < MAX_QUEUED) this.#release();
+    if (this.#queued < this.#most()) this.#release();
   }
 
   /** What was filled is on its way, and `written` is of it. */
@@ -141,9 +166,22 @@ export class OutStream {
     this.#wake();
   }
 
-  #fallIdle(): void {
+  #startTimer(): void {
+    this.#flows = false;
+    this.#timer = setTimeout(() => this.#fallDue(), IDLE_MS);
+  }
+
+  /** A page whose rest is about to come is not cut in two, which would make it a literal. */
+  #fallDue(): void {
     this.#timer = undefined;
-    this.#idle = true;
+    this.#due = true;
+    if (this.#flows && this.#waits < MAX_WAITS) {
+      this.#waits++;
+      this.#startTimer();
+    } else {
+      this.#waits = 0;
+      this.#idle = true;
+    }
     this.#wake();
   }
 

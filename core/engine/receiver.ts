@@ -2,6 +2,7 @@ import { type ErrorCode, IntegrityError, ProtocolError, type ShrinkerError } fro
 import type { StreamSink, StreamTarget } from "../machines/machine.ts";
 import { segmentFormats } from "../segment/registry.ts";
 import { ContentFile } from "../store/content-file.ts";
+import type { NumberSet } from "../store/number-set.ts";
 import { decodeBatch } from "../wire/batch.ts";
 import {
   Close,
@@ -23,8 +24,9 @@ import { ContentFinder, type FoundContents, NOTHING_FOUND } from "./finder.ts";
 import { InStream, openedInfo } from "./in-stream.ts";
 import type { ContentKeeper } from "./keeper.ts";
 import type { Link } from "./link.ts";
+import { listKnown } from "./list-known.ts";
 import { PiecePool } from "./pieces.ts";
-import { listKnown, Resolver } from "./resolver.ts";
+import { Resolver } from "./resolver.ts";
 import type { DestinationSite } from "./site.ts";
 import { asShrinkerError, heard, told } from "./told.ts";
 
@@ -34,7 +36,13 @@ const STREAM_WINDOW = 8 << 20;
 const MIN_WINDOW = 1 << 20;
 /** Sets of decoding buffers: one batch is decoded while another is resolved. */
 const DECODING = 3;
+/** A recording comes as fast as it is taken, and what it leaves out has its way from the disk over two threads. */
+const DECODING_RECORDED = 8;
 const KEPT_PIECES = 24;
+/** Streams that have failed, of which batches may still be on the way; older ones are forgotten. */
+const MAX_FAILED = 2048;
+/** Answers that wait for a peer which doesn't read. */
+const MAX_UNTOLD = 1024;
 
 export interface ReceiverOptions {
   readonly windowLog: number;
@@ -48,10 +56,14 @@ export interface ReceiverOptions {
   /** What is here from before the session. */
   readonly site: DestinationSite;
   readonly keepers: readonly ContentKeeper[];
+  /** Of a recording that was looked through: the contents that batches after their own refer to. Undefined where any may be. */
+  readonly referred?: NumberSet | undefined;
   /** Of a recording, the index that says what it leaves out. */
   readonly index: Uint8Array | undefined;
   /** Streams are numbered from here on; from 1 unless it is said otherwise. */
   readonly firstStream?: number;
+  /** Whether a stream may be one direction of a connection. */
+  readonly connections: boolean;
 }
 
 /** What became of a stream. */
@@ -75,10 +87,12 @@ export class Receiver {
   readonly #streams = new Map<number, InStream>();
   /** Of these, those that have not failed. */
   readonly #open = new Set<number>();
+  /** And those that have, the oldest first. */
+  readonly #failed = new Set<number>();
   readonly #running = new Map<InStream, Promise<void>>();
   readonly #opened = new Set<{ stream: InStream; outcome: Promise<ReceivedStream> }>();
   readonly #gate = new CommitGate();
-  readonly #buffers = Array.from({ length: DECODING }, () => new DecodeBuffers());
+  readonly #buffers: readonly DecodeBuffers[];
   #decoded: Promise<unknown> = Promise.resolve();
   #resolved: Promise<unknown> = Promise.resolve();
   #freed: Promise<unknown>[] = [];
@@ -88,6 +102,7 @@ export class Receiver {
   readonly #firstStream: number;
   #lastStream: number;
   #opening = true;
+  #untold = 0;
   #summarized = false;
   #error: Error | undefined;
 
@@ -96,9 +111,11 @@ export class Receiver {
     this.#options = options;
     this.#firstStream = options.firstStream ?? 1;
     this.#lastStream = this.#firstStream - 1;
-    this.#store = new ContentFile(options.spoolDir);
+    this.#store = new ContentFile(options.spoolDir, 0, undefined, options.referred);
+    const sets = link.duplex ? DECODING : DECODING_RECORDED;
+    this.#buffers = Array.from({ length: sets }, () => new DecodeBuffers());
     this.#decoder = new BatchDecoder(options.windowLog);
-    this.#resolver = new Resolver(this.#store, this.#pool, options.keepers);
+    this.#resolver = new Resolver(this.#store, this.#pool, options.keepers, options.referred);
     const ask = (number: number) => void link.control(FRAME.WANT, encodeNumber(number)).catch(() => {});
     this.#finder = new ContentFinder(options.site.brokers, link.duplex ? ask : undefined, options.index);
   }
@@ -119,6 +136,8 @@ export class Receiver {
     this.#lastStream = id;
     if (!segmentFormats.has(format))
       throw new ProtocolError(`The peer sends a stream of the unknown format ${JSON.stringify(format)}`);
+    if (!this.#options.connections && (opened.connection ?? opened.service) !== undefined)
+      throw new ProtocolError("The peer opens a connection, and none was offered");
     if (this.#open.size >= MAX_STREAMS)
       throw new ProtocolError(`The peer opens more than ${MAX_STREAMS} streams at once`);
     const grant = (total: number) => this.#link.credit(id, encodeCredit(id, total));
@@ -157,8 +176,9 @@ export class Receiver {
     const cost = batchCost(header.plain, header.segments);
     if (this.#link.duplex) stream.charge(cost);
     checkBounds(header, columns);
-    const buffers = this.#buffers[this.#batches % DECODING]!;
-    const free = this.#freed[this.#batches++ % DECODING];
+    const sets = this.#buffers.length;
+    const buffers = this.#buffers[this.#batches % sets]!;
+    const free = this.#freed[this.#batches++ % sets];
     const decoded = Promise.all([this.#decoded, free]).then(() => this.#decoder.decode(header, columns, buffers));
     // Looked for as soon as they are known, ahead of the writing position.
     const known = decoded.then((batch) => this.#find(batch));
@@ -173,10 +193,10 @@ export class Receiver {
     });
     this.#decoded = decoded;
     this.#resolved = resolved;
-    this.#freed[(this.#batches - 1) % DECODING] = resolved;
+    this.#freed[(this.#batches - 1) % sets] = resolved;
     resolved.catch((error) => this.fail(error));
     if (this.#link.duplex) return;
-    await this.#freed[this.#batches % DECODING];
+    await this.#freed[this.#batches % sets];
     await stream.drained();
   }
 
@@ -256,6 +276,7 @@ export class Receiver {
     if (!stream) throw new ProtocolError(`The peer closes stream ${id}, which is not open`);
     this.#streams.delete(id);
     this.#open.delete(id);
+    this.#failed.delete(id);
     return stream;
   }
 
@@ -293,7 +314,7 @@ export class Receiver {
       await this.#tell(FRAME.LANDED, encodeControl(Landed, { stream: stream.id }));
       return { stream, error: undefined };
     } catch (error) {
-      this.#open.delete(stream.id);
+      this.#retire(stream.id);
       await running;
       await sink?.abort();
       const failure = asShrinkerError(error);
@@ -303,7 +324,25 @@ export class Receiver {
     }
   }
 
+  /** A stream has failed: what is on the way of it is read, for as long as that may be. */
+  #retire(id: number): void {
+    this.#open.delete(id);
+    if (!this.#streams.has(id)) return;
+    this.#failed.add(id);
+    if (this.#failed.size <= MAX_FAILED) return;
+    for (const oldest of this.#failed) {
+      this.#failed.delete(oldest);
+      this.#streams.delete(oldest);
+      return;
+    }
+  }
+
   async #tell(type: number, payload: Buffer): Promise<void> {
-    if (this.#link.duplex && !this.#error) await this.#link.control(type, payload).catch(() => {});
+    if (!this.#link.duplex || this.#error) return;
+    if (this.#untold >= MAX_UNTOLD)
+      return this.fail(new ProtocolError(`The peer opens streams and does not read the ${MAX_UNTOLD} answers`));
+    this.#untold++;
+    await this.#link.control(type, payload).catch(() => {});
+    this.#untold--;
   }
 }

@@ -1,18 +1,20 @@
-import { DIGEST_SIZE, PAGE_SIZE, PAGE_WORDS } from "../content/page.ts";
+import { DIGEST_SIZE, DIGEST_WORDS, PAGE_SIZE, PAGE_WORDS } from "../content/page.ts";
 import { xorPages } from "../content/xor.ts";
 import { IntegrityError, ProtocolError } from "../errors.ts";
 import type { Piece } from "../machines/machine.ts";
 import { sha256Into } from "../runtime.ts";
 import type { ContentFile } from "../store/content-file.ts";
+import type { NumberSet } from "../store/number-set.ts";
+import { ResidentContents } from "../store/resident.ts";
 import { COLUMN, MAX_BATCH_CONTENTS, MAX_BATCH_PLAIN, OP } from "../wire/numbers.ts";
 import { OpReader } from "../wire/ops.ts";
 import type { DecodedBatch } from "./batch-decoder.ts";
 import { type Counters, noCounters } from "./counters.ts";
 import type { FoundContents } from "./finder.ts";
 import type { ContentKeeper } from "./keeper.ts";
+import { tooMuch } from "./list-known.ts";
 import { PieceBuilder, type PiecePool } from "./pieces.ts";
 import { RunningDigest } from "./running-digest.ts";
-import type { DestinationSite } from "./site.ts";
 
 const MAX_CHUNKS = MAX_BATCH_PLAIN / PAGE_SIZE;
 
@@ -20,47 +22,6 @@ export interface ResolvedBatch {
   /** The batch's bytes, in order. */
   readonly pieces: Piece[];
   readonly counters: Counters;
-}
-
-/** The contents that a batch names and does not bring: their numbers, and their digests back to back. */
-export interface KnownList {
-  readonly numbers: number[];
-  readonly digests: Buffer;
-}
-
-/**
- * What a batch names by digest, or by its number in earlier logs. Throws a `ProtocolError` where its operations are not
- * well-formed.
- * @param past copies the digests of earlier contents
- */
-export function listKnown({ header, columns }: DecodedBatch, past: DestinationSite["past"]): KnownList {
-  const named = columns[COLUMN.DIGESTS]!;
-  const pages = columns[COLUMN.DELTAS]!.length + columns[COLUMN.CONTENTS]!.length + columns[COLUMN.STORED]!.length;
-  const numbers: number[] = [];
-  const most = header.count - Math.floor(pages / PAGE_SIZE);
-  if (most === 0) return { numbers, digests: named };
-  const digests = Buffer.alloc(most * DIGEST_SIZE);
-  const reader = new OpReader(columns[COLUMN.OPS]!, columns[COLUMN.ARGUMENTS]!, header.first);
-  let at = 0;
-  for (let next = header.first; reader.next(); ) {
-    const { code, run, argument } = reader;
-    if (code === OP.DELTA) next++;
-    if (code !== OP.NEW && code !== OP.STORED && code !== OP.KNOWN && code !== OP.PAST) continue;
-    if (code === OP.KNOWN || code === OP.PAST) {
-      if (numbers.length + run > most) throw tooMuch();
-      const end = numbers.length * DIGEST_SIZE;
-      if (code === OP.PAST) past(argument, run, digests, end);
-      else if (at + run * DIGEST_SIZE > named.length) throw tooMuch();
-      else at += named.copy(digests, end, at, at + run * DIGEST_SIZE);
-      for (let i = 0; i < run; i++) numbers.push(next + i);
-    }
-    if (run > MAX_BATCH_CONTENTS) throw tooMuch();
-    next += run;
-  }
-  if (at !== named.length || numbers.length !== most) {
-    throw new ProtocolError("A batch has more or fewer digests than its operations name");
-  }
-  return { numbers, digests };
 }
 
 /**
@@ -72,26 +33,40 @@ export class Resolver {
   readonly #store: ContentFile;
   readonly #keepers: readonly ContentKeeper[];
   /** Of each new content, by its slot; and whether it is there yet. */
-  readonly #newDigests = Buffer.from(new ArrayBuffer(MAX_BATCH_CONTENTS * DIGEST_SIZE));
+  readonly #newDigestWords = new Int32Array(MAX_BATCH_CONTENTS * DIGEST_WORDS);
+  readonly #newDigests = Buffer.from(this.#newDigestWords.buffer);
   readonly #isDigested = new Uint8Array(MAX_BATCH_CONTENTS);
   readonly #builder: PieceBuilder;
   readonly #running = new RunningDigest();
-  readonly #new = pageSlots(MAX_BATCH_CONTENTS);
+  readonly #ownNew = pageSlots(MAX_BATCH_CONTENTS);
+  /** The new contents' pages: where nothing but known ones is new, those as they were found, else `#ownNew`. */
+  #newPages: Buffer = this.#ownNew.bytes;
   readonly #referred = pageSlots(MAX_CHUNKS);
+  /** What is referred to and was digested when it came. */
+  readonly #resident: ResidentContents | undefined;
+  readonly #referredDigestWords = new Int32Array(MAX_CHUNKS * DIGEST_WORDS);
+  readonly #referredDigests = Buffer.from(this.#referredDigestWords.buffer);
+  readonly #isReferredDigested = new Uint8Array(MAX_CHUNKS);
   readonly #base = pageSlots(1);
+  readonly #baseDigest = Buffer.alloc(DIGEST_SIZE);
   /** For each chunk: its slot in `#new` from 0, or in `#referred` from -1 downwards. */
   readonly #chunks = new Int32Array(MAX_CHUNKS);
   /** Of each chunk, in order. */
-  readonly #digests = Buffer.alloc(MAX_CHUNKS * DIGEST_SIZE);
+  readonly #digestWords = new Int32Array(MAX_CHUNKS * DIGEST_WORDS);
+  readonly #digests = Buffer.from(this.#digestWords.buffer);
   readonly #digestViews = Array.from({ length: MAX_CHUNKS }, (_, i) =>
     this.#digests.subarray(i * DIGEST_SIZE, (i + 1) * DIGEST_SIZE),
   );
 
   #digested = 0;
 
-  /** @param keepers are given what each batch brings, once it is proved */
-  constructor(store: ContentFile, pool: PiecePool, keepers: readonly ContentKeeper[]) {
+  /**
+   * @param keepers are given what each batch brings, once it is proved
+   * @param referred what `store` keeps, where it doesn't keep all; what is held in RAM instead is taken out of it
+   */
+  constructor(store: ContentFile, pool: PiecePool, keepers: readonly ContentKeeper[], referred?: NumberSet) {
     this.#store = store;
+    this.#resident = referred && new ResidentContents(referred);
     this.#keepers = keepers;
     this.#builder = new PieceBuilder(pool);
   }
@@ -104,9 +79,12 @@ export class Resolver {
     const { header, columns } = batch;
     this.#store.forget(header.forget);
     this.#running.reset();
+    const allKnown = header.count > 0 && known.pages.length === header.count * PAGE_SIZE;
+    this.#newPages = allKnown ? known.pages : this.#ownNew.bytes;
     const counters = this.#gather(batch, known);
-    known.release();
-    const stored = this.#store.append(this.#new.bytes, header.count);
+    if (!allKnown) known.release();
+    this.#resident?.put(header.first, header.count, this.#newPages, this.#newDigests);
+    const stored = this.#store.append(this.#newPages, header.count);
     try {
       const digests = this.#digests.subarray(0, this.#digested * DIGEST_SIZE);
       const digest = this.#running.finish(previous, digests, columns[COLUMN.LITERALS]!);
@@ -115,10 +93,11 @@ export class Resolver {
           "The bytes of a batch differ from those that were sent: its running digest does not match",
         );
       }
-      for (const keeper of this.#keepers) await keeper.put(this.#newDigests, this.#new.bytes, header.count);
+      for (const keeper of this.#keepers) await keeper.put(this.#newDigests, this.#newPages, header.count);
       return { pieces: this.#build(batch), counters };
     } finally {
       await stored;
+      if (allKnown) known.release();
     }
   }
 
@@ -162,13 +141,14 @@ export class Resolver {
           else if (code === OP.SAME && i > 0) this.#chunks[chunks++] = -referred;
           else {
             // The first page of a run within the store fetches the whole run.
-            if (i === 0) {
-              const older = Math.min(count, header.first - number);
-              this.#store.read(number, older, this.#referred.bytes, referred * PAGE_SIZE);
-            }
+            if (i === 0) this.#refer(number, Math.min(count, header.first - number), referred);
             this.#chunks[chunks++] = -1 - referred++;
           }
         }
+        counters.deduplicated += run * PAGE_SIZE;
+      } else if (code === OP.KNOWN || code === OP.PAST) {
+        at.known += this.#takeKnown(known, at.known, fresh, run);
+        for (let i = 0; i < run; i++) this.#chunks[chunks++] = fresh++;
         counters.deduplicated += run * PAGE_SIZE;
       } else {
         for (let i = 0; i < run; i++) {
@@ -176,11 +156,9 @@ export class Resolver {
           this.#chunks[chunks++] = slot;
           if (code === OP.NEW) at.contents += this.#take(columns[COLUMN.CONTENTS]!, at.contents, slot);
           else if (code === OP.STORED) at.stored += this.#take(columns[COLUMN.STORED]!, at.stored, slot);
-          else if (code === OP.KNOWN || code === OP.PAST) at.known += this.#takeKnown(known, at.known, slot);
           else at.deltas += this.#xor(columns[COLUMN.DELTAS]!, at.deltas, slot, argument, header);
         }
-        if (code === OP.KNOWN || code === OP.PAST) counters.deduplicated += run * PAGE_SIZE;
-        else counters.fresh += run * PAGE_SIZE;
+        counters.fresh += run * PAGE_SIZE;
         if (code === OP.DELTA) counters.delta += PAGE_SIZE;
       }
     }
@@ -202,6 +180,20 @@ export class Resolver {
     return counters;
   }
 
+  /** Fetches older contents `[number, number + count)` to `#referred` from `slot` on. */
+  #refer(number: number, count: number, slot: number): void {
+    const { bytes } = this.#referred;
+    if (!this.#resident) {
+      this.#store.read(number, count, bytes, slot * PAGE_SIZE);
+      return;
+    }
+    for (let i = 0; i < count; i++) {
+      const here = this.#resident.read(number + i, bytes, this.#referredDigests, slot + i);
+      this.#isReferredDigested[slot + i] = here ? 1 : 0;
+      if (!here) this.#store.read(number + i, 1, bytes, (slot + i) * PAGE_SIZE);
+    }
+  }
+
   #build({ header, columns }: DecodedBatch): Piece[] {
     const reader = new OpReader(columns[COLUMN.OPS]!, columns[COLUMN.ARGUMENTS]!, header.first);
     let chunk = 0;
@@ -214,7 +206,7 @@ export class Resolver {
       else {
         for (let i = 0; i < reader.run; i++) {
           const slot = this.#chunks[chunk++]!;
-          if (slot >= 0) this.#builder.put(this.#new.bytes, slot * PAGE_SIZE, (slot + 1) * PAGE_SIZE);
+          if (slot >= 0) this.#builder.put(this.#newPages, slot * PAGE_SIZE, (slot + 1) * PAGE_SIZE);
           else this.#builder.put(this.#referred.bytes, (-1 - slot) * PAGE_SIZE, -slot * PAGE_SIZE);
         }
       }
@@ -223,47 +215,55 @@ export class Resolver {
   }
 
   #view(slot: number): Uint8Array {
-    return slot >= 0 ? this.#new.views[slot]! : this.#referred.views[-1 - slot]!;
+    return slot >= 0 ? this.#ownNew.views[slot]! : this.#referred.views[-1 - slot]!;
   }
 
   /** Digests a chunk, where that has not been done: a new content that was checked, or comes again, is not digested anew. */
   #digest(chunk: number, slot: number): void {
-    const at = chunk * DIGEST_SIZE;
     if (slot >= 0 && this.#isDigested[slot] === 1) {
-      this.#newDigests.copy(this.#digests, at, slot * DIGEST_SIZE, (slot + 1) * DIGEST_SIZE);
+      copyDigest(this.#newDigestWords, slot, this.#digestWords, chunk);
+      return;
+    }
+    if (slot < 0 && this.#isReferredDigested[-1 - slot] === 1) {
+      copyDigest(this.#referredDigestWords, -1 - slot, this.#digestWords, chunk);
       return;
     }
     sha256Into(this.#view(slot), this.#digestViews[chunk]!);
     if (slot < 0) return;
-    this.#digests.copy(this.#newDigests, slot * DIGEST_SIZE, at, at + DIGEST_SIZE);
+    copyDigest(this.#digestWords, chunk, this.#newDigestWords, slot);
     this.#isDigested[slot] = 1;
   }
 
-  #takeKnown({ pages, digests }: FoundContents, at: number, slot: number): number {
+  #takeKnown({ pages, digests }: FoundContents, at: number, slot: number, run: number): number {
+    const bytes = run * PAGE_SIZE;
+    if (at + bytes > pages.length) throw tooMuch();
     const from = (at / PAGE_SIZE) * DIGEST_SIZE;
-    digests.copy(this.#newDigests, slot * DIGEST_SIZE, from, from + DIGEST_SIZE);
-    const taken = this.#take(pages, at, slot);
-    this.#isDigested[slot] = 1;
-    return taken;
+    digests.copy(this.#newDigests, slot * DIGEST_SIZE, from, from + run * DIGEST_SIZE);
+    this.#isDigested.fill(1, slot, slot + run);
+    // As they were found, the n-th is in slot n: all that is new is known, and comes in order.
+    if (this.#newPages !== pages) pages.copy(this.#newPages, slot * PAGE_SIZE, at, at + bytes);
+    return bytes;
   }
 
   #take(source: Buffer, at: number, slot: number): number {
-    if (at + PAGE_SIZE > source.length) throw tooMuch();
+    // Where the pages are those that were found, nothing else can be new.
+    if (at + PAGE_SIZE > source.length || this.#newPages !== this.#ownNew.bytes) throw tooMuch();
     this.#isDigested[slot] = 0;
-    return source.copy(this.#new.bytes, slot * PAGE_SIZE, at, at + PAGE_SIZE);
+    return source.copy(this.#newPages, slot * PAGE_SIZE, at, at + PAGE_SIZE);
   }
 
   #xor(deltas: Buffer, at: number, slot: number, base: number, header: DecodedBatch["header"]): number {
-    if (at + PAGE_SIZE > deltas.length) throw tooMuch();
+    if (at + PAGE_SIZE > deltas.length || this.#newPages !== this.#ownNew.bytes) throw tooMuch();
     if (base < header.forget || base >= header.first + slot) throw unknownContent(base);
     this.#isDigested[slot] = 0;
     const words = new Int32Array(deltas.buffer, deltas.byteOffset, deltas.length / 4);
     if (base >= header.first) {
       const from = (base - header.first) * PAGE_WORDS;
-      xorPages(this.#new.words, from, words, at / 4, this.#new.words, slot * PAGE_WORDS);
+      xorPages(this.#ownNew.words, from, words, at / 4, this.#ownNew.words, slot * PAGE_WORDS);
     } else {
-      this.#store.read(base, 1, this.#base.bytes, 0);
-      xorPages(this.#base.words, 0, words, at / 4, this.#new.words, slot * PAGE_WORDS);
+      const { bytes } = this.#base;
+      if (!this.#resident?.read(base, bytes, this.#baseDigest, 0)) this.#store.read(base, 1, bytes, 0);
+      xorPages(this.#base.words, 0, words, at / 4, this.#ownNew.words, slot * PAGE_WORDS);
     }
     return PAGE_SIZE;
   }
@@ -276,8 +276,8 @@ function pageSlots(count: number): { bytes: Buffer; words: Int32Array; views: Ui
   return { bytes: Buffer.from(memory), words: new Int32Array(memory), views };
 }
 
-function tooMuch(): ProtocolError {
-  return new ProtocolError("A batch's operations stand for more than its header says");
+function copyDigest(from: Int32Array, fromIndex: number, to: Int32Array, toIndex: number): void {
+  for (let i = 0; i < DIGEST_WORDS; i++) to[toIndex * DIGEST_WORDS + i] = from[fromIndex * DIGEST_WORDS + i]!;
 }
 
 function unknownContent(number: number): ProtocolError {

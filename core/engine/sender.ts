@@ -12,10 +12,11 @@ import { BatchEncoder } from "./batch-encoder.ts";
 import { Classifier } from "./classify.ts";
 import type { CodecPolicy } from "./codec-policy.ts";
 import { addCounters, type Counters, noCounters } from "./counters.ts";
+import { DrainRate } from "./drain-rate.ts";
 import type { ContentKeeper } from "./keeper.ts";
 import { KnownLedger } from "./known.ts";
 import type { Link } from "./link.ts";
-import { OutStream } from "./out-stream.ts";
+import { MAX_QUEUED, OutStream } from "./out-stream.ts";
 import type { SiteKnowledge } from "./site.ts";
 import { asShrinkerError, heard, told } from "./told.ts";
 
@@ -63,6 +64,7 @@ export class Sender {
   readonly #encoder: BatchEncoder;
   readonly #classifier: Classifier;
   readonly #worker = new PageWorker();
+  readonly #drain = new DrainRate();
   #spool: ContentFile | undefined;
   #made = 0;
   #nextId: number;
@@ -91,6 +93,8 @@ export class Sender {
     // A source that waits for its input learns that nobody takes it any more.
     const failed = new AbortController();
     stream.landed.catch((error) => failed.abort(error));
+    const unblock = () => stream.unblock();
+    signal.addEventListener("abort", unblock, { once: true });
     try {
       const pieces = source.pieces(AbortSignal.any([signal, failed.signal]));
       for await (const piece of pieces) await stream.push(piece);
@@ -108,6 +112,8 @@ export class Sender {
       const first = stream.error ?? error;
       await this.#abandon(stream, first);
       throw first;
+    } finally {
+      signal.removeEventListener("abort", unblock);
     }
   }
 
@@ -175,7 +181,10 @@ export class Sender {
     }
     const id = this.#nextId++;
     const granted = this.#link.duplex ? 0 : Number.POSITIVE_INFINITY;
-    const stream = new OutStream(id, info, format.create(), keyed, granted, () => this.#pump());
+    // What a connection brings is not to run ahead of the link.
+    const live = info.connection !== undefined;
+    const most = () => (live ? Math.min(MAX_QUEUED, this.#drain.room(this.#streams.size)) : MAX_QUEUED);
+    const stream = new OutStream(id, info, format.create(), keyed, granted, () => this.#pump(), most);
     this.#streams.set(id, stream);
     await this.#link.control(FRAME.OPEN, encodeControl(Open, { stream: id, ...info }));
     return stream;
@@ -273,6 +282,7 @@ export class Sender {
   async #write(batch: Batch, parts: readonly Uint8Array[]): Promise<void> {
     const since = performance.now();
     await this.#link.bulk(FRAME.BATCH, parts);
+    this.#drain.left(batch.counters.plain);
     this.#options.codec.written?.(totalLength(parts), performance.now() - since);
     this.#free.push(batch);
     this.#pump();

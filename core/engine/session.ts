@@ -13,7 +13,8 @@ import { FRAME, RETURN_STREAMS, SUMMARY_PIECE } from "../wire/numbers.ts";
 import { fixedCodec } from "./codec-policy.ts";
 import { type Directions, failBoth, route } from "./directions.ts";
 import { type Agreement, answer, type Greeting, greet, type Welcoming } from "./handshake.ts";
-import { Link, type LinkTimes } from "./link.ts";
+import { Link } from "./link.ts";
+import type { LinkTimes } from "./link-times.ts";
 import { type ReceivedStream, Receiver, type ReceiverOptions } from "./receiver.ts";
 import { Sender, type SenderOptions } from "./sender.ts";
 import { type DestinationSite, EMPTY_SITE, type SiteKnowledge, type SiteMemory } from "./site.ts";
@@ -33,7 +34,7 @@ export interface SourceOptions extends CommonOptions, Greeting, Omit<SenderOptio
   readonly target?: StreamTarget | undefined;
 }
 
-type Negotiated = "windowLog" | "logLimit" | "site" | "keepers" | "index";
+type Negotiated = "windowLog" | "logLimit" | "site" | "keepers" | "index" | "connections";
 
 export interface DestinationOptions extends CommonOptions, Welcoming, Omit<ReceiverOptions, Negotiated> {}
 
@@ -41,6 +42,8 @@ export interface DestinationOptions extends CommonOptions, Welcoming, Omit<Recei
 interface Speaking {
   /** Says something to the peer's mover of machines. */
   tell(payload: Buffer): Promise<void>;
+  /** Bytes that went each way so far, over all connections. */
+  readonly wire: { readonly in: number; readonly out: number };
 }
 
 /** The source's end of a session. */
@@ -100,6 +103,9 @@ export async function openSession(connection: Connection, options: SourceOptions
       sender,
       failed: failed.promise,
       tell: (payload) => link.control(FRAME.TELL, payload),
+      get wire() {
+        return link.wire;
+      },
       async finish(streams) {
         answers.expected = true;
         await link.bulk(FRAME.DONE, [encodeControl(Done, { streams })]);
@@ -137,6 +143,7 @@ function returning(link: Link, options: SourceOptions, { returns }: Agreement): 
     keepers: [],
     index: undefined,
     firstStream: RETURN_STREAMS,
+    connections: true,
   });
 }
 
@@ -196,7 +203,8 @@ export async function acceptSession(connection: Connection, options: Destination
     const { agreement } = answered;
     const { windowLog, logLimit, against } = agreement;
     const keepers = await site.begin(agreement.session);
-    const receiver = new Receiver(link, { ...options, windowLog, logLimit, site, keepers, index: against?.index });
+    const here = { site, keepers, index: against?.index, connections: agreement.returns !== undefined };
+    const receiver = new Receiver(link, { ...options, windowLog, logLimit, ...here });
     const sender = replying(link, options, agreement);
     const directions: Directions = { role: "destination", sender, receiver, told: options.told };
     giveUp = (reason) => failBoth(directions, reason);
@@ -205,6 +213,9 @@ export async function acceptSession(connection: Connection, options: Destination
       receiver,
       sender,
       tell: (payload) => link.control(FRAME.TELL, payload),
+      get wire() {
+        return link.wire;
+      },
       get offset() {
         return link.offset;
       },

@@ -71,6 +71,9 @@ export interface StreamSink {
 
 /** The destination's side: opens a place for each stream that arrives. */
 export interface StreamTarget {
-  /** Rejects with `refused` (a bad name), `exists`, `space` or `input`. */
-  open(info: StreamInfo): Promise<StreamSink>;
+  /**
+   * Rejects with `refused` (a bad name), `exists`, `space` or `input`.
+   * @param failed aborted, with why, when the stream has failed: what waits for somebody else then ends early
+   */
+  open(info: StreamInfo, failed?: AbortSignal): Promise<StreamSink>;
 }

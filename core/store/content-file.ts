@@ -3,6 +3,7 @@ import { closeSync, constants, openSync, readSync, unlinkSync, write } from "nod
 import { join } from "node:path";
 import { PAGE_SIZE } from "../content/page.ts";
 import { fileError, IntegrityError, ShrinkerError } from "../errors.ts";
+import type { NumberSet } from "./number-set.ts";
 
 /** Contents in one file: 256 MiB. Forgetting gives disk space back by whole files. */
 export const FILE_CONTENTS = 65_536;
@@ -17,6 +18,7 @@ export const FILE_CONTENTS = 65_536;
 export class ContentFile {
   readonly #dir: string;
   readonly #perFile: number;
+  readonly #kept: NumberSet | undefined;
   #files: number[] = [];
   #firstFile: number;
   #low: number;
@@ -26,9 +28,11 @@ export class ContentFile {
    * @param dir an existing folder on a disk
    * @param first number of the first content that will be appended
    * @param perFile contents in one file
+   * @param kept the contents that will be read; the others are not written. Undefined where any may be
    */
-  constructor(dir: string, first = 0, perFile = FILE_CONTENTS) {
+  constructor(dir: string, first = 0, perFile = FILE_CONTENTS, kept?: NumberSet) {
     this.#dir = dir;
+    this.#kept = kept;
     this.#perFile = perFile;
     this.#low = first;
     this.#next = first;
@@ -50,9 +54,11 @@ export class ContentFile {
     let done = 0;
     while (done < count) {
       const within = (this.#next + done) % this.#perFile;
-      const part = Math.min(count - done, this.#perFile - within);
+      const part = Math.min(count - done, this.#perFile - within, this.#runOf(this.#next + done, count - done));
       const fd = this.#file(this.#next + done, true);
-      await writeAll(fd, bytes.subarray(done * PAGE_SIZE, (done + part) * PAGE_SIZE), within * PAGE_SIZE, this.#dir);
+      if (this.#isKept(this.#next + done)) {
+        await writeAll(fd, bytes.subarray(done * PAGE_SIZE, (done + part) * PAGE_SIZE), within * PAGE_SIZE, this.#dir);
+      }
       done += part;
     }
     this.#next += count;
@@ -65,6 +71,8 @@ export class ContentFile {
         `contents ${number} to ${number + count - 1} are not held (${this.#low} to ${this.#next - 1} are)`,
       );
     }
+    if (this.#runOf(number, count) < count || !this.#isKept(number))
+      throw new IntegrityError("a content is referred to that nothing was to refer to: what is read has changed");
     let done = 0;
     while (done < count) {
       const within = (number + done) % this.#perFile;
@@ -89,6 +97,19 @@ export class ContentFile {
     for (const fd of this.#files) closeSync(fd);
     this.#files = [];
     this.#low = this.#next;
+  }
+
+  #isKept(number: number): boolean {
+    return this.#kept?.has(number) ?? true;
+  }
+
+  /** How many contents from `number` on, up to `most`, are kept, or are not, as it is. */
+  #runOf(number: number, most: number): number {
+    if (!this.#kept) return most;
+    const first = this.#isKept(number);
+    let run = 1;
+    while (run < most && this.#isKept(number + run) === first) run++;
+    return run;
   }
 
   #file(number: number, create: boolean): number {

@@ -101,23 +101,43 @@ export interface GroupPages {
   readonly digests: Uint8Array;
 }
 
+/** Memory that is used again: what a group lies in, compressed and plain. */
+export interface GroupMemory {
+  readonly stored: ArrayBuffer;
+  readonly pages: ArrayBuffer;
+}
+
+/** Room for a group as it arrives, as it is stored, or for its contents: decompressing takes a byte more. */
+export const GROUP_ROOM = (GROUP_CONTENTS + 3) * PAGE_SIZE;
+
 /**
  * The contents of a group, and what their digests really are. Rejects with an `IntegrityError` where they can't be had.
- * @param stored the memory is given away whole
+ * @param stored the memory is given away whole, and comes back
+ * @param room memory that the contents are put into where it is large enough; given away as well
  */
 export async function decodeGroup(
   header: GroupHeader,
   stored: Uint8Array<ArrayBuffer>,
   worker: PageWorker,
-): Promise<GroupPages> {
+  room?: ArrayBuffer,
+): Promise<GroupPages & { readonly memory: GroupMemory }> {
   const { count, codec } = header;
   if (codec === CODEC.ZSTD) {
-    const { pages, digests } = await worker.decode(stored, count);
-    return { pages: new Uint8Array(pages), digests: new Uint8Array(digests) };
+    const { pages, digests, packed } = await worker.decode(stored, count, room);
+    return groupPages(count, pages, digests, packed);
   }
-  const own = new Uint8Array(stored);
-  const { pages, digests } = await worker.digest(own.buffer, count, new ArrayBuffer(count * DIGEST_SIZE));
-  return { pages: new Uint8Array(pages), digests: new Uint8Array(digests) };
+  const own = room && room.byteLength >= stored.length ? room : new ArrayBuffer(stored.length);
+  new Uint8Array(own).set(stored);
+  const { pages, digests } = await worker.digest(own, count, new ArrayBuffer(count * DIGEST_SIZE));
+  return groupPages(count, pages, digests, stored.buffer);
+}
+
+function groupPages(count: number, pages: ArrayBuffer, digests: ArrayBuffer, stored: ArrayBuffer) {
+  return {
+    pages: new Uint8Array(pages, 0, count * PAGE_SIZE),
+    digests: new Uint8Array(digests),
+    memory: { stored, pages },
+  };
 }
 
 function headChecksum(header: Uint8Array, digests: Uint8Array): number {

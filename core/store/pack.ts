@@ -150,14 +150,28 @@ export async function* scanPack(
 }
 
 /** Up to `length` bytes at `position`, in memory of their own; fewer at the end of the file. */
-export async function readAt(
+export function readAt(
   handle: FileHandle,
   path: string,
   position: number,
   length: number,
 ): Promise<Buffer<ArrayBuffer>> {
-  const buffer = Buffer.allocUnsafeSlow(length);
-  let got = 0;
+  return readInto(handle, path, position, Buffer.allocUnsafeSlow(length), 0, length);
+}
+
+/**
+ * Reads on: what `buffer` has from 0 to `got` is the file's at `position`. Returns as much of the first `length` bytes as the
+ * file has.
+ */
+export async function readInto(
+  handle: FileHandle,
+  path: string,
+  position: number,
+  buffer: Buffer<ArrayBuffer>,
+  begin: number,
+  length: number,
+): Promise<Buffer<ArrayBuffer>> {
+  let got = begin;
   try {
     while (got < length) {
       const { bytesRead } = await handle.read(buffer, got, length - got, position + got);

@@ -1,9 +1,9 @@
 import { join } from "node:path";
-import { compareBytes } from "../content/compare.ts";
 import { DIGEST_SIZE, PAGE_SIZE } from "../content/page.ts";
 import { ShrinkerError } from "../errors.ts";
 import type { PrefixTable } from "../index/prefix-table.ts";
 import { DigestIndex, NO_PLACES } from "./digest-index.ts";
+import { fetchContents, type Located } from "./fetch.ts";
 import { GroupQueue } from "./group-queue.ts";
 import { GroupReader } from "./group-reader.ts";
 import { type Identity, type Layout, openLayout, readIdentity } from "./layout.ts";
@@ -155,29 +155,12 @@ export class Store {
    * group is damaged is not found.
    */
   async fetch(digests: Uint8Array, count: number, found: Uint8Array, pages: Uint8Array): Promise<void> {
-    const wanted = new Map<string, { place: Place; slots: number[] }>();
-    for (let i = 0; i < count; i++) {
-      if (found[i] !== 0) continue;
-      const at = await this.#locate(digests, i);
-      if (!at) continue;
-      const key = `${at.place.pack}:${at.place.offset}`;
-      const group = wanted.get(key);
-      if (group) group.slots.push(i, at.slot);
-      else wanted.set(key, { place: at.place, slots: [i, at.slot] });
-    }
-    const reads = [...wanted.values()].map(async ({ place, slots }) => {
-      const group = await this.#reader.read(place).catch(() => undefined);
-      if (!group) return;
-      for (let k = 0; k < slots.length; k += 2) {
-        const i = slots[k]!;
-        const slot = slots[k + 1]!;
-        const same = compareBytes(group.digests, slot * DIGEST_SIZE, digests, i * DIGEST_SIZE, DIGEST_SIZE) === 0;
-        if (!same) continue;
-        pages.set(group.pages.subarray(slot * PAGE_SIZE, (slot + 1) * PAGE_SIZE), i * PAGE_SIZE);
-        found[i] = 1;
-      }
-    });
-    await Promise.all(reads);
+    const words = wordsOf(digests);
+    await fetchContents(
+      { digests, count, found, pages },
+      (i) => this.#locate(digests, words, i),
+      (place, use) => this.#reader.read(place, use),
+    );
   }
 
   /** Ends it. What was not flushed may be lost; where something could not be written, it is. */
@@ -207,8 +190,8 @@ export class Store {
     for (const [pack, offset] of run.covered) this.#indexed = { pack, offset };
   }
 
-  async #locate(digests: Uint8Array, i: number): Promise<{ place: Place; slot: number } | undefined> {
-    const number = this.#recent.find(wordsOf(digests), (i * DIGEST_SIZE) / 4);
+  async #locate(digests: Uint8Array, words: Int32Array, i: number): Promise<Located | undefined> {
+    const number = this.#recent.find(words, (i * DIGEST_SIZE) / 4);
     if (number >= 0) {
       if (!this.#recent.place(number)) {
         this.#queue!.close();

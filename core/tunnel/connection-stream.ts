@@ -14,7 +14,7 @@ export function connectionSource(connection: Connection, info: StreamInfo): Stre
   return {
     info,
     async *pieces(signal): AsyncGenerator<Piece> {
-      const stop = () => void connection.destroy(abortReason(signal));
+      const stop = () => void breakOff(connection, abortReason(signal));
       if (signal.aborted) stop();
       signal.addEventListener("abort", stop, { once: true });
       try {
@@ -27,10 +27,22 @@ export function connectionSource(connection: Connection, info: StreamInfo): Stre
 }
 
 /**
- * A stream to a connection's peer. The stream's end is the end of the direction; a stream that fails breaks the connection.
- * @param settled called once: without an error when the peer has been given everything
+ * A stream to a connection's peer. The stream's end is the end of the direction; a stream that fails breaks the connection,
+ * also while its peer takes nothing.
+ * @param failed aborted when the stream has failed, with why
+ * @param settled called without an error when the peer has been given everything, else with why not
  */
-export function connectionSink(connection: Connection, settled: (error?: Error) => void): StreamSink {
+export function connectionSink(
+  connection: Connection,
+  failed: AbortSignal,
+  settled: (error?: Error) => void,
+): StreamSink {
+  const stop = () => {
+    settled(abortReason(failed));
+    void breakOff(connection, abortReason(failed));
+  };
+  if (failed.aborted) stop();
+  failed.addEventListener("abort", stop, { once: true });
   return {
     async write(piece) {
       await connection.write([piece.bytes]);
@@ -41,11 +53,13 @@ export function connectionSink(connection: Connection, settled: (error?: Error) 
     },
     finish: () => connection.end(),
     async commit() {
+      failed.removeEventListener("abort", stop);
       settled();
     },
     async abort() {
-      settled(new Error("the stream failed"));
-      await breakOff(connection);
+      failed.removeEventListener("abort", stop);
+      settled(abortReason(failed));
+      await breakOff(connection, abortReason(failed));
     },
   };
 }

@@ -2,9 +2,10 @@ import type { Sender } from "../engine/sender.ts";
 import { ProtocolError, ShrinkerError } from "../errors.ts";
 import type { StreamInfo, StreamTarget } from "../machines/machine.ts";
 import type { Connection } from "../transport/transport.ts";
+import { MAX_STREAMS } from "../wire/numbers.ts";
 import { breakOff, connectionSink, connectionSource } from "./connection-stream.ts";
 
-/** Connects to where a service is. Rejects with why it can't. */
+/** Connects to where a service is; the signal ends the attempt. Rejects with why it can't. */
 export type DialService = (signal: AbortSignal) => Promise<Connection>;
 
 export interface TunnelExit {
@@ -14,26 +15,41 @@ export interface TunnelExit {
   readonly sender: () => Sender | undefined;
   /** Streams that belong to no connection. */
   readonly others: StreamTarget;
-  readonly signal: AbortSignal;
   /** Told of each connection that was made. */
   readonly connected?: (service: string) => void;
 }
 
-/** Where connections leave a session, at its destination: the session's target. */
+const NEVER = new AbortController().signal;
+
+/** Where connections leave a session, at its destination: the session's target. One for each session. */
 export function exitTarget(exit: TunnelExit): StreamTarget {
+  const carried = new Set<number>();
   return {
-    async open(info) {
-      if (info.connection === undefined) return exit.others.open(info);
+    async open(info, failed = NEVER) {
+      const { connection: number, service: name } = info;
+      if (number === undefined && name === undefined) return exit.others.open(info, failed);
       const sender = exit.sender();
-      if (!sender || info.service === undefined) throw new ProtocolError("The peer opens half a connection");
-      const connection = await dial(exit, info.service);
-      exit.connected?.(info.service);
-      return join(connection, info, sender, exit.signal);
+      if (!sender || number === undefined || name === undefined)
+        throw new ProtocolError("The peer opens half a connection");
+      if (carried.has(number)) throw new ProtocolError(`The peer opens connection ${number} again`);
+      if (carried.size >= MAX_STREAMS)
+        throw new ShrinkerError("refused", `There are ${MAX_STREAMS} connections, the limit of a session`);
+      carried.add(number);
+      try {
+        const connection = await dial(exit, name, failed);
+        exit.connected?.(name);
+        const { sink, over } = join(connection, info, sender, failed);
+        void over.then(() => carried.delete(number));
+        return sink;
+      } catch (error) {
+        carried.delete(number);
+        throw error;
+      }
     },
   };
 }
 
-async function dial({ services, signal }: TunnelExit, name: string): Promise<Connection> {
+async function dial({ services }: TunnelExit, name: string, signal: AbortSignal): Promise<Connection> {
   const service = services(name);
   if (!service)
     throw new ShrinkerError("refused", `There is no service "${name}": offer it there with --service ${name}=ADDRESS`);
@@ -45,15 +61,19 @@ async function dial({ services, signal }: TunnelExit, name: string): Promise<Con
   }
 }
 
-/** Joins a connection to its two streams. */
-function join(connection: Connection, { name, connection: number }: StreamInfo, sender: Sender, signal: AbortSignal) {
+/** Joins a connection to its two streams: the one that came, and one back. `over` never rejects. */
+function join(connection: Connection, { name, connection: number }: StreamInfo, sender: Sender, failed: AbortSignal) {
   const there = Promise.withResolvers<void>();
-  const sink = connectionSink(connection, (error) => (error ? there.reject(error) : there.resolve()));
+  const sink = connectionSink(connection, failed, (error) => (error ? there.reject(error) : there.resolve()));
   const info = { name, format: "bytes", ...(number !== undefined && { connection: number }) };
-  const back = sender.send(connectionSource(connection, info), signal).then(({ landed }) => landed);
+  const stop = new AbortController();
+  const back = sender.send(connectionSource(connection, info), stop.signal).then(({ landed }) => landed);
   Promise.all([there.promise, back]).then(
     () => connection.destroy(),
-    (error) => breakOff(connection, error as Error),
+    async (error) => {
+      await breakOff(connection, error as Error);
+      stop.abort();
+    },
   );
-  return sink;
+  return { sink, over: Promise.allSettled([there.promise, back]) };
 }

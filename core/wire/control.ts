@@ -3,7 +3,7 @@ import { DIGEST_SIZE, PAGE_SIZE } from "../content/page.ts";
 import { ERROR_CODES, ProtocolError } from "../errors.ts";
 import { getU64, putU64 } from "./bytes.ts";
 import { bytes, decodeMap, encodeMap, number, text } from "./map.ts";
-import { MAX_PAST_LOGS, MAX_SUMMARY, MAX_WINDOW_LOG, MIN_WINDOW_LOG, SUMMARY_PIECE } from "./numbers.ts";
+import { MAX_PAST_LOGS, MAX_SUMMARY, MAX_WINDOW_LOG, MIN_WINDOW_LOG, SECRET_BYTES, SUMMARY_PIECE } from "./numbers.ts";
 
 /** Control frames: MessagePack maps, rare and small. What a peer sends is checked against these before it is used. */
 
@@ -41,6 +41,8 @@ export const Hello = v.object({
       seeds: v.pipe(v.array(v.object({ name: shortText, size: number })), v.maxLength(MAX_SEEDS)),
     }),
   ),
+  /** The secret with which the source would go on over another connection; of a source that could dial one. */
+  resume: v.optional(bytes(SECRET_BYTES)),
 });
 
 export const Welcome = v.object({
@@ -63,7 +65,13 @@ export const Welcome = v.object({
       logs: v.pipe(v.array(v.object({ session: bytes(16), length: u32 })), v.maxLength(MAX_PAST_LOGS)),
     }),
   ),
+  /** The destination keeps the session when its connection breaks. */
+  resume: v.optional(v.boolean()),
 });
+
+/** `received`: the number of the first frame that the one who says it has not received. */
+export const Resume = v.object({ session: bytes(16), secret: bytes(SECRET_BYTES), received: u32 });
+export const Resumed = v.object({ received: u32 });
 
 /** Asks for a summary with so many bits of fingerprint a content. */
 export const Summarize = v.object({ bits: v.picklist([8, 16]) });

@@ -73,6 +73,11 @@ export class FrameReader {
     this.#recorded = recorded;
   }
 
+  /** The next frame has this number: the frames before it came over another connection. */
+  expect(sequence: number): void {
+    this.#sequence = sequence;
+  }
+
   /** Bytes read so far. */
   get offset(): number {
     return this.#offset;

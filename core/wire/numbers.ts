@@ -31,6 +31,10 @@ export const FRAME = {
   LANDED: 8,
   /** Asks for a summary of what the destination holds. */
   SUMMARIZE: 9,
+  /** Asks to go on with a session over this connection; not numbered. */
+  RESUME: 10,
+  /** The session goes on; not numbered. */
+  RESUMED: 11,
   /** A word between the machines' movers at both ends; the engine only carries it. */
   TELL: 12,
   BATCH: 16,
@@ -99,6 +103,12 @@ export const MIN_WINDOW_LOG = 20;
 export const MAX_WINDOW_LOG = 27;
 /** Window of the columns DELTAS, LITERALS, OPS and ARGUMENTS. */
 export const SMALL_WINDOW_LOG = 20;
+
+/** What a source has to know to go on with a session over another connection. */
+export const SECRET_BYTES = 32;
+/** Frames, and payload bytes, that an end of a session that can be resumed leaves unacknowledged at most. */
+export const ACK_FRAMES = 64;
+export const ACK_BYTES = 256 << 10;
 
 /** Logs of earlier sessions that a destination may name. */
 export const MAX_PAST_LOGS = 64;

@@ -132,4 +132,39 @@ describe("who waits for room", () => {
     flow.acknowledged(8);
     expect(flow.inFlight).toBe(0);
   });
+
+  test("waits without a connection, and what is sent again counts from then on", async () => {
+    let now = 0;
+    const flow = new Flow(() => now);
+    flow.sent(0, 100 * KIB);
+    now = 10;
+    flow.acknowledged(0);
+    flow.sent(1, 300 * KIB);
+    flow.pause();
+    expect(flow.inFlight).toBe(0);
+    let ready = false;
+    const waiting = flow.ready().then(() => {
+      ready = true;
+    });
+    now = 20_000;
+    await Promise.resolve();
+    expect(ready).toBe(false);
+    flow.resume();
+    await waiting;
+    flow.sent(1, 300 * KIB);
+    now = 20_030;
+    flow.acknowledged(1);
+    expect(flow.roundTrip).toBe(30);
+    expect(flow.rate / 1000).toBeGreaterThanOrEqual((300 * KIB) / 30);
+  });
+
+  test("is moved by acknowledgements after numbers have begun again", () => {
+    const flow = new Flow(() => 0);
+    flow.sent(2 ** 32 - 1, 100);
+    flow.sent(0, 100);
+    flow.acknowledged(2 ** 32 - 1);
+    expect(flow.inFlight).toBe(100);
+    flow.acknowledged(0);
+    expect(flow.inFlight).toBe(0);
+  });
 });

@@ -8,6 +8,7 @@ import { promisify } from "node:util";
 import fc from "fast-check";
 import { IntegrityError, ShrinkerError } from "../../../core/errors.ts";
 import { ContentFile } from "../../../core/store/content-file.ts";
+import { NumberSet } from "../../../core/store/number-set.ts";
 
 const PAGE = 4096;
 
@@ -111,6 +112,31 @@ describe("content file", () => {
       expect(file.next).toBe(5);
       expect(() => file.read(5, 1, Buffer.alloc(PAGE), 0)).toThrow(IntegrityError);
     }));
+
+  test("what nobody will read is not written, and refused", async () => {
+    const kept = new NumberSet();
+    for (const number of [1, 2, 5, 9]) kept.add(number);
+    const file = new ContentFile(dir, 0, 4, kept);
+    await file.append(pages(0, 7), 7);
+    await file.append(pages(7, 3), 3);
+    const target = Buffer.alloc(2 * PAGE);
+    file.read(1, 2, target, 0);
+    expect(Buffer.compare(target, pages(1, 2))).toBe(0);
+    for (const number of [5, 9]) {
+      file.read(number, 1, target, 0);
+      expect(Buffer.compare(target.subarray(0, PAGE), page(number))).toBe(0);
+    }
+    for (const [number, count] of [
+      [0, 1],
+      [0, 2],
+      [2, 2],
+      [6, 1],
+    ] as const) {
+      expect(() => file.read(number, count, target, 0)).toThrow("nothing was to refer to");
+    }
+    if (linux) expect(open(dir).map(({ stat }) => stat.size)).toEqual([3 * PAGE, 2 * PAGE, 2 * PAGE]);
+    file.close();
+  });
 
   test("what is not held is refused by its numbers", () =>
     withFile(async (file) => {

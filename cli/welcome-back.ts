@@ -1,0 +1,35 @@
+import type { ResumableSessions } from "../core/engine/resumable.ts";
+import { acceptSession, type DestinationOptions } from "../core/engine/session.ts";
+import { ShrinkerError } from "../core/errors.ts";
+import type { Listener } from "../core/transport/transport.ts";
+
+/** Connections that are looked at together; further ones are dropped without a word. */
+const MAX_STRANGERS = 16;
+
+/**
+ * Takes connections that go on with the session that there is, and no others, until the listener is closed. Resolves when
+ * all that came are dealt with.
+ */
+export async function welcomeBack(
+  listener: Listener,
+  options: DestinationOptions & { readonly resumables: ResumableSessions },
+): Promise<void> {
+  const admit = () => {
+    throw new ShrinkerError("refused", "This receiver takes one session only: start another one");
+  };
+  const strangers = new Set<Promise<void>>();
+  for (let connection = await listener.accept(); connection; connection = await listener.accept()) {
+    if (strangers.size >= MAX_STRANGERS) {
+      void connection.destroy();
+      continue;
+    }
+    // It ends with an error in any case: it is refused, or belongs to the session that there is.
+    const looked: Promise<void> = acceptSession(connection, { ...options, admit }).then(
+      () => {},
+      () => {},
+    );
+    strangers.add(looked);
+    void looked.then(() => strangers.delete(looked));
+  }
+  await Promise.all(strangers);
+}
