@@ -21,7 +21,16 @@ import { type LiveSpec, makeSocketFolder } from "./live-machines.ts";
 import { watchGuests } from "./live-progress.ts";
 import { type LiveSummary, liveEvent, liveTable, liveVerdict } from "./live-summary.ts";
 import { parseChoice } from "./options.ts";
-import { RETURNS, readDomain, readLogLimit, readSpoolDir, readState, SPOOL_DIR, WINDOW_LOG } from "./settings.ts";
+import {
+  READ_AHEAD,
+  RETURNS,
+  readDomain,
+  readLogLimit,
+  readSpoolDir,
+  readState,
+  SPOOL_DIR,
+  WINDOW_LOG,
+} from "./settings.ts";
 import { parseCount, parseDuration, parseRate } from "./units.ts";
 import { software } from "./version.ts";
 
@@ -143,7 +152,7 @@ export async function migrateLive(specs: readonly LiveSpec[], to: string, invoca
     ...{ open: openLink, state, parallel, signal, settleMs: SETTLE_MS, bandwidth: undefined },
     listenLocal: () => {
       const local = findTransport(`unix:${join(sockets.path, `out-${++socket}`)}`);
-      return local.transport.listen(local.address, { signal: over.signal });
+      return local.transport.listen(local.address, { signal: over.signal, readAhead: READ_AHEAD });
     },
     onPhase: watch.phase,
     onStatus: watch.status,

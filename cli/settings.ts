@@ -11,6 +11,8 @@ import { parseSize } from "./units.ts";
 export const WINDOW_LOG = MAX_WINDOW_LOG;
 /** What the direction back of connections takes at most: a window of 1 MiB, and as many contents as are 256 MiB. */
 export const RETURNS = { window: MIN_WINDOW_LOG, log: 65_536 };
+/** Bytes that may wait from a local peer of a tunnel: QEMU reckons with what it could write, so little is to lie in buffers. */
+export const READ_AHEAD = 128 << 10;
 /** Where guests' memory is spooled unless it is said otherwise: not /tmp, which may be RAM. */
 export const SPOOL_DIR = "/var/tmp";
 export const DEFAULT_DOMAIN = "default";

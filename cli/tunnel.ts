@@ -12,7 +12,7 @@ import { followLink } from "./link-state.ts";
 import type { Options } from "./options.ts";
 import { showProgress } from "./progress.ts";
 import { parseServices, type ServiceSpec } from "./services.ts";
-import { RETURNS, readDomain, readLogLimit, readSpoolDir, SPOOL_DIR, WINDOW_LOG } from "./settings.ts";
+import { READ_AHEAD, RETURNS, readDomain, readLogLimit, readSpoolDir, SPOOL_DIR, WINDOW_LOG } from "./settings.ts";
 import { sessionEvent, sessionTable } from "./summary.ts";
 import { parseRate } from "./units.ts";
 import { software } from "./version.ts";
@@ -122,7 +122,7 @@ async function finish(session: SourceSession, forwarder: Forwarder): Promise<voi
 async function listen({ address }: ServiceSpec, signal: AbortSignal): Promise<Listener> {
   const { transport } = findTransport(address.text);
   try {
-    return await transport.listen(address, { signal, insecure: true });
+    return await transport.listen(address, { signal, insecure: true, readAhead: READ_AHEAD });
   } catch (error) {
     throw error instanceof ShrinkerError ? error : new LinkError(`Cannot listen at ${address.text}`, { cause: error });
   }

@@ -38,12 +38,13 @@ export function socketError(doing: string, address: string, error: unknown): Shr
 }
 
 /** Makes a connection of a connected socket. */
-export function socketConnection(socket: net.Socket, peer: string): Connection {
+export function socketConnection(socket: net.Socket, peer: string, readAhead?: number): Connection {
   socket.setNoDelay(true);
   const connection = streamConnection({
     peer,
     readable: socket,
     writable: socket,
+    readAhead,
     explain: (error) => socketError("Lost the connection to", peer, error),
   });
   // Sockets of the file system know no reset.
@@ -99,6 +100,7 @@ export interface ServerOptions {
   /** The address in full, once it listens. */
   address(server: net.Server): string;
   peer(socket: net.Socket): string;
+  readonly readAhead?: number | undefined;
   closed?(): void;
 }
 
@@ -108,7 +110,7 @@ export async function serveSockets(options: ServerOptions): Promise<Listener> {
   if (signal.aborted) throw abortReason(signal);
   const peers = acceptQueue();
   const server = net.createServer({ allowHalfOpen: true }, (socket) =>
-    peers.offer(socketConnection(socket, options.peer(socket))),
+    peers.offer(socketConnection(socket, options.peer(socket), options.readAhead)),
   );
   await new Promise<void>((resolve, reject) => {
     server.once("error", reject);

@@ -6,7 +6,7 @@ import { pieceQueue } from "./queue.ts";
 import { within } from "./within.ts";
 
 /** Received bytes that may wait for their consumer; then the stream is paused, and with it the peer. */
-const MAX_WAITING = 256 << 10;
+const MAX_WAITING = 1 << 20;
 /** How long `destroy` waits for the runtime to close its streams. */
 const CLOSE_MS = 1000;
 
@@ -15,6 +15,8 @@ export interface StreamParts {
   readonly peer: string;
   readonly readable: Readable;
   readonly writable: Writable;
+  /** Received bytes that may wait; 1 MiB unless it is said otherwise. */
+  readonly readAhead?: number | undefined;
   /** Puts a stream's failure, `undefined` where it just closed, into words. */
   explain(error: unknown): Error | Promise<Error>;
   /** Called when the peer has ended its direction; rejects where that end is a failure. */
@@ -25,7 +27,7 @@ export interface StreamParts {
 
 /** Makes a connection of the runtime's streams, with backpressure both ways. */
 export function streamConnection(parts: StreamParts): Connection {
-  const { peer, readable, writable } = parts;
+  const { peer, readable, writable, readAhead = MAX_WAITING } = parts;
   let failure: Error | undefined;
   let rejectPending: ((error: Error) => void) | undefined;
   let inputEnded = false;
@@ -33,7 +35,7 @@ export function streamConnection(parts: StreamParts): Connection {
   let dropping: Promise<void> | undefined;
 
   const queue = pieceQueue(() => {
-    if (queue.size < MAX_WAITING && readable.isPaused()) readable.resume();
+    if (queue.size < readAhead && readable.isPaused()) readable.resume();
   });
 
   function fail(error: Error, drop = false): void {
@@ -57,7 +59,7 @@ export function streamConnection(parts: StreamParts): Connection {
 
   readable.on("data", (piece: Uint8Array) => {
     queue.push(piece);
-    if (queue.size >= MAX_WAITING) readable.pause();
+    if (queue.size >= readAhead) readable.pause();
   });
   readable.on("end", finishInput);
   for (const stream of new Set([readable, writable])) stream.on("error", broke);

@@ -75,12 +75,13 @@ export const tcp: Transport = {
     if (connection === undefined) throw failure;
     return connection;
   },
-  async listen(address, { signal, insecure }) {
+  async listen(address, { signal, insecure, readAhead }) {
     const { host, port } = parseHostPort(address);
     const [ip] = await resolve(address, host, signal, insecure);
     return serveSockets({
       signal,
       text: address.text,
+      readAhead,
       bind: (server) => server.listen({ host: ip!, port }),
       address: (server) => format(ip!, (server.address() as net.AddressInfo).port),
       peer: (socket) => format(socket.remoteAddress ?? "unknown", socket.remotePort ?? 0),

@@ -65,13 +65,14 @@ export const unix: Transport = {
   async dial(address, { signal }) {
     return connectSocket({ path: socketPath(address) }, address.text, signal);
   },
-  async listen(address, { signal }) {
+  async listen(address, { signal, readAhead }) {
     const path = socketPath(address);
     await removeStale(path, address, signal);
     let own: string | undefined;
     return serveSockets({
       signal,
       text: address.text,
+      readAhead,
       bind(server: net.Server) {
         // The runtimes bind within this call, so nothing else is created under this mask by this thread.
         const mask = process.umask(0o177);

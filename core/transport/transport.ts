@@ -28,6 +28,8 @@ export interface ListenOptions {
   /** Ends the attempt and the listener: a waiting `accept` then rejects with the reason. Accepted connections go on. */
   readonly signal: AbortSignal;
   readonly insecure?: boolean;
+  /** Bytes of a peer that may wait for whoever reads, where the transport can say that; its own bound unless given. */
+  readonly readAhead?: number;
 }
 
 /** One connection: an ordered byte stream each way, or one way where `duplex` is false. */
