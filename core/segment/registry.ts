@@ -1,12 +1,13 @@
 import { bytesFormat } from "./bytes.ts";
 import { elfFormat } from "./elf.ts";
+import { nbdFormat } from "./nbd.ts";
 import { qemuFormat } from "./qemu.ts";
 import { rawFormat } from "./raw.ts";
 import type { SegmentFormat } from "./segmenter.ts";
 
 /** Every format by its name. A new one is a file and an entry here. */
 export const segmentFormats: ReadonlyMap<string, SegmentFormat> = new Map(
-  [rawFormat, qemuFormat, elfFormat, bytesFormat].map((format) => [format.name, format]),
+  [rawFormat, qemuFormat, elfFormat, nbdFormat, bytesFormat].map((format) => [format.name, format]),
 );
 
 /**

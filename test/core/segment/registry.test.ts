@@ -5,7 +5,7 @@ import { createQemuWriter } from "../../support/qemu-writer.ts";
 
 describe("formats", () => {
   test("each is found under its own name and makes segmenters that share nothing", () => {
-    expect([...segmentFormats.keys()].sort()).toEqual(["bytes", "elf", "qemu", "raw"]);
+    expect([...segmentFormats.keys()].sort()).toEqual(["bytes", "elf", "nbd", "qemu", "raw"]);
     for (const [name, format] of segmentFormats) {
       expect(format.name).toBe(name);
       expect(format.create()).not.toBe(format.create());
