@@ -124,7 +124,7 @@ export const commands: readonly CommandSpec[] = [
         name: "service",
         value: "NAME=ADDR",
         many: true,
-        text: "Listen at ADDR for connections to NAME: unix:PATH or tcp:HOST:PORT, ,format=bytes behind it for no stream of QEMU's",
+        text: "Listen at ADDR for connections to NAME: unix:PATH or tcp:HOST:PORT, ,format=nbd for the mirror of a disk, ,format=bytes for anything else than QEMU's",
       },
       {
         name: "compress",
