@@ -33,7 +33,7 @@ const SESSION: readonly OptionSpec[] = [
 const LIVE: readonly OptionSpec[] = [
   { name: "downtime-limit", value: "TIME", text: "How long a guest may stand still, such as 300ms (default: QEMU's)" },
   { name: "timeout", value: "TIME", text: "How long a guest may be copied, such as 10min (default: no limit)" },
-  { name: "on-timeout", value: "WHAT", text: "What happens then: cancel, stop or postcopy (default: cancel)" },
+  { name: "on-timeout", value: "WHAT", text: "What happens then: cancel, or stop the guest until it is copied (default: cancel)" },
   { name: "auto-converge", text: "Slow a guest down that writes faster than it can be copied" },
   {
     name: "switchover-timeout",
@@ -50,7 +50,7 @@ export const commands: readonly CommandSpec[] = [
   {
     name: "migrate",
     args: "<MACHINE...>",
-    text: "Send machines: guests that run (qmp:SOCKET), disk images, saved streams, memory files, nbd:IMAGE, or - for stdin",
+    text: "Send machines: guests that run (qmp:SOCKET, fake:NAME), disk images, saved streams, memory files, nbd:IMAGE, or - for stdin",
     options: [
       { name: "to", value: "ADDRESS", text: "tcp://HOST:PORT, unix:PATH, exec:COMMAND or file:BUNDLE" },
       {
@@ -93,7 +93,7 @@ export const commands: readonly CommandSpec[] = [
         name: "vm",
         value: "NAME=MACHINE",
         many: true,
-        text: "A place for a guest that runs: qmp:SOCKET of a QEMU that waits, or launch:COMMAND, which starts one",
+        text: "A place for a guest that runs: qmp:SOCKET of a QEMU that waits, launch:COMMAND, which starts one, or fake:",
       },
       { name: "store", value: "DIR", text: "Keep contents for later sessions, and use those of earlier ones" },
       { name: "seed", value: "FILE", many: true, text: "A file here whose contents may be used; may be repeated" },
