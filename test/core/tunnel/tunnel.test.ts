@@ -5,7 +5,7 @@ import type { Connection } from "../../../core/transport/transport.ts";
 import { MAX_CONNECTIONS } from "../../../core/tunnel/entrance.ts";
 import { memoryPair } from "../../../transports/memory.ts";
 import { qemuStream } from "../../support/qemu-stream.ts";
-import { within } from "../../support/session.ts";
+import { source, within } from "../../support/session.ts";
 import { endOf, openTunnel, readAll, type Service } from "./tunnels.ts";
 
 const text = (words: string) => Buffer.from(words);
@@ -104,6 +104,29 @@ describe("a connection", () => {
     }
     await client.end();
     expect((await within(answers.next())).done).toBe(true);
+    await within(carried);
+  });
+
+  test("holds back no half of a page for long, also while more of it comes", async () => {
+    let got = 0;
+    await using tunnel = await openTunnel({
+      counts: (connection) => {
+        void (async () => {
+          for await (const { length } of connection.input) got += length;
+          await connection.end();
+        })();
+      },
+    });
+    const { client, carried } = tunnel.connect("counts", "qemu");
+    const bytes = [...qemuStream({ zeroShare: 0 })][0]!;
+    await client.write([bytes.subarray(0, 500)]);
+    // The first page is not whole by the end of this.
+    for (let at = 500; at < 3500 && got <= 1000; at += 10) {
+      await client.write([bytes.subarray(at, at + 10)]);
+      await new Promise((resolve) => setTimeout(resolve, 1));
+    }
+    expect(got).toBeGreaterThan(1000);
+    await client.end();
     await within(carried);
   });
 
@@ -272,6 +295,23 @@ test("as many connections as are allowed are carried at once, and again", async 
     await within(Promise.all(all.map(({ carried }) => carried)));
     while (tunnel.entrance.size > 0) await within(tunnel.entrance.left());
   }
+});
+
+test("a connection waits for no file, where files wait for each other", async () => {
+  const tunnel = await openTunnel({ echo }, { allOrNothing: true });
+  const { sender } = tunnel.source;
+  const { signal } = new AbortController();
+  const broken = tunnel.connect("none");
+  const sent = await within(sender.send(source("disk", "raw", [text("of a machine")]), signal));
+  const { client, carried } = tunnel.connect("echo");
+  await sendAll(client, [text("at once")]);
+  expect(`${await within(readAll(client))}`).toBe("at once");
+  await within(carried);
+  await expect(within(broken.carried)).rejects.toThrow(/no service/);
+  expect(tunnel.files.get("disk").ends).toEqual([]);
+  await tunnel[Symbol.asyncDispose]();
+  await within(sent.landed);
+  expect(tunnel.files.get("disk").ends).toEqual(["commit"]);
 });
 
 test("what one connection has brought costs the next hardly anything", async () => {

@@ -5,7 +5,7 @@ import type { Connection } from "../../../core/transport/transport.ts";
 import { TunnelEntrance } from "../../../core/tunnel/entrance.ts";
 import { exitTarget } from "../../../core/tunnel/exit.ts";
 import { memoryPair } from "../../../transports/memory.ts";
-import { destinationOptions, memoryTarget, sourceOptions, within } from "../../support/session.ts";
+import { destinationOptions, type MemoryTarget, memoryTarget, sourceOptions, within } from "../../support/session.ts";
 
 export const RETURNS = { window: 20, log: 4096 };
 
@@ -15,11 +15,14 @@ export type Service = (connection: Connection) => unknown;
 export interface TunnelOptions {
   /** Dials instead of the services that are made here. */
   readonly dial?: () => Promise<Connection>;
+  readonly allOrNothing?: boolean;
 }
 
 export interface Tunnel extends AsyncDisposable {
   readonly entrance: TunnelEntrance;
   readonly source: SourceSession;
+  /** Where streams of the session go that belong to no connection. */
+  readonly files: MemoryTarget;
   /** Bytes that the session has written in both directions. */
   wire(): number;
   /** Connects as a client does: its end, and what becomes of the connection. */
@@ -29,7 +32,8 @@ export interface Tunnel extends AsyncDisposable {
 }
 
 /** Opens a tunnel; when it is disposed of, the session has to end in order. */
-export async function openTunnel(services: Readonly<Record<string, Service>>, { dial }: TunnelOptions = {}) {
+export async function openTunnel(services: Readonly<Record<string, Service>>, options: TunnelOptions = {}) {
+  const { dial, allOrNothing = false } = options;
   const [near, far] = memoryPair();
   const counted = countBytes(near);
   const entrance = new TunnelEntrance();
@@ -43,8 +47,9 @@ export async function openTunnel(services: Readonly<Record<string, Service>>, { 
     };
   };
   let session: Awaited<ReturnType<typeof acceptSession>> | undefined;
-  const exit = exitTarget({ services: dialler, sender: () => session?.sender, others: memoryTarget() });
-  const accepting = acceptSession(far, { ...destinationOptions, target: exit, returns: RETURNS });
+  const files = memoryTarget();
+  const exit = exitTarget({ services: dialler, sender: () => session?.sender, others: files });
+  const accepting = acceptSession(far, { ...destinationOptions, target: exit, returns: RETURNS, allOrNothing });
   const source = await openSession(counted, { ...sourceOptions, returns: RETURNS, target: entrance.target });
   session = await accepting;
   const ran = session.run().then(
@@ -57,6 +62,7 @@ export async function openTunnel(services: Readonly<Record<string, Service>>, { 
   const tunnel: Tunnel & { abort(error: Error): Promise<Error | undefined> } = {
     entrance,
     source,
+    files,
     wire: () => counted.bytesIn + counted.bytesOut,
     carry,
     connect(service, format) {

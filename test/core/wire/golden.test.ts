@@ -11,6 +11,12 @@ import {
   EXAMPLE,
   encodeFrames,
   type FixtureFrame,
+  RESUME_DESTINATION,
+  RESUME_DESTINATION_AGAIN,
+  RESUME_SOURCE,
+  RESUME_SOURCE_AGAIN,
+  RETURNS_DESTINATION,
+  RETURNS_SOURCE,
   recording,
   SITE_DESTINATION,
   SITE_SOURCE,
@@ -50,7 +56,10 @@ function expectFrames(found: readonly Frame[], expected: readonly FixtureFrame[]
 describe("fixtures of version 1", () => {
   test("say every frame that there is", () => {
     const said = new Set(
-      [...SOURCE, ...DESTINATION, ...SITE_SOURCE, ...SITE_DESTINATION, ...EXAMPLE].map(({ type }) => type),
+      [
+        ...[SOURCE, DESTINATION, SITE_SOURCE, SITE_DESTINATION, RETURNS_SOURCE, RETURNS_DESTINATION],
+        ...[RESUME_SOURCE_AGAIN, RESUME_DESTINATION_AGAIN, EXAMPLE],
+      ].flatMap((frames) => frames.map(({ type }) => type)),
     );
     expect([...said].sort()).toEqual(Object.values(FRAME).sort());
   });
@@ -60,6 +69,12 @@ describe("fixtures of version 1", () => {
     ["destination", DESTINATION],
     ["site-source", SITE_SOURCE],
     ["site-destination", SITE_DESTINATION],
+    ["resume-source", RESUME_SOURCE],
+    ["resume-source-again", RESUME_SOURCE_AGAIN],
+    ["resume-destination", RESUME_DESTINATION],
+    ["resume-destination-again", RESUME_DESTINATION_AGAIN],
+    ["returns-source", RETURNS_SOURCE],
+    ["returns-destination", RETURNS_DESTINATION],
     ["example", EXAMPLE],
   ])("%s: the frames are read as they were meant, and written as they were", async (name, frames) => {
     expectFrames(await framesOf(name), frames);
