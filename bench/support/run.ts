@@ -81,7 +81,8 @@ export function megabytes(bytes: number): string {
   return (bytes / 1e6).toFixed(1);
 }
 
-function highWater(pid: number): number {
+/** Peak of a process's resident memory so far, in bytes; 0 once it has ended. */
+export function highWater(pid: number): number {
   try {
     const match = /VmHWM:\s+(\d+) kB/.exec(readFileSync(`/proc/${pid}/status`, "latin1"));
     return match ? Number(match[1]) * 1024 : 0;

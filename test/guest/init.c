@@ -2,10 +2,10 @@
  * The only program of the test guest: its kernel starts it as init. It keeps memory whose every byte it can tell from a seed,
  * rewrites pages of it at a steady rate, and checks all of it again and again, so that a lost, stale or damaged page is seen.
  *
- *   init MEMORY_MIB DIRTY_KIB_PER_SECOND SEED counter|text|random
+ *   init MEMORY_MIB DIRTY_KIB_PER_SECOND SEED counter|text|random [TICK_MS [PASS_SECONDS]]
  *
- * It prints `SEQ n` five times a second, `PASS n` when it has checked all of its memory once more, and `CORRUPT page` when a
- * page is not what it was. A guest that went on after a migration prints the number that follows the last one before it.
+ * It prints `SEQ n` every 200 ms, `PASS n` when it has checked all of its memory once more, which it does about every second,
+ * and `CORRUPT page` when a page is not what it was. A guest that went on after a migration prints the number that follows the last one before it.
  */
 #include <stdint.h>
 #include <stdio.h>
@@ -15,7 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { PAGE = 4096, TICKS_PER_SECOND = 5, TICKS_PER_PASS = 5 };
+enum { PAGE = 4096, MS_PER_SECOND = 1000, NS_PER_MS = 1000000 };
 enum kind { COUNTER, TEXT, RANDOM };
 
 /* Eight bytes each, without a NUL, so that a page of text is made quickly. */
@@ -46,13 +46,15 @@ static void fill(uint8_t *at, enum kind kind, uint64_t seed, uint64_t page, uint
 }
 
 int main(int argc, char **argv) {
-  if (argc < 5) {
-    puts("usage: init MEMORY_MIB DIRTY_KIB_PER_SECOND SEED counter|text|random");
+  const uint64_t tick_ms = argc > 5 ? strtoull(argv[5], NULL, 10) : 200;
+  const uint64_t pass_seconds = argc > 6 ? strtoull(argv[6], NULL, 10) : 1;
+  if (argc < 5 || tick_ms < 1 || tick_ms >= MS_PER_SECOND || pass_seconds < 1) {
+    puts("usage: init MEMORY_MIB DIRTY_KIB_PER_SECOND SEED counter|text|random [TICK_MS [PASS_SECONDS]]");
     fflush(stdout);
     for (;;) pause();
   }
   const uint64_t pages = strtoull(argv[1], NULL, 10) * 256;
-  const uint64_t dirty = strtoull(argv[2], NULL, 10) / 4 / TICKS_PER_SECOND;
+  const uint64_t dirty = strtoull(argv[2], NULL, 10) / 4;
   const uint64_t seed = strtoull(argv[3], NULL, 10) * 0x9e3779b97f4a7c15u;
   const enum kind kind = !strcmp(argv[4], "text") ? TEXT : !strcmp(argv[4], "random") ? RANDOM : COUNTER;
 
@@ -66,16 +68,17 @@ int main(int argc, char **argv) {
   for (uint64_t page = 0; page < pages; page++) fill(memory + page * PAGE, kind, seed, page, 0);
 
   static uint8_t expected[PAGE];
-  uint64_t choice = seed, checked = 0, passes = 0;
+  const uint64_t checks = pages * tick_ms / (MS_PER_SECOND * pass_seconds) + 1;
+  uint64_t choice = seed, rewritten = 0, checked = 0, passes = 0;
   struct timespec begun, now;
   for (uint64_t tick = 1;; tick++) {
     clock_gettime(CLOCK_MONOTONIC, &begun);
     printf("SEQ %llu\n", (unsigned long long)tick);
-    for (uint64_t n = 0; n < dirty; n++) {
+    for (; rewritten < dirty * tick * tick_ms / MS_PER_SECOND; rewritten++) {
       uint64_t page = next(&choice) % pages;
       fill(memory + page * PAGE, kind, seed, page, ++versions[page]);
     }
-    for (uint64_t n = 0; n < pages / TICKS_PER_PASS + 1; n++) {
+    for (uint64_t n = 0; n < checks; n++) {
       fill(expected, kind, seed, checked, versions[checked]);
       if (memcmp(expected, memory + checked * PAGE, PAGE)) printf("CORRUPT %llu\n", (unsigned long long)checked);
       if (++checked == pages) {
@@ -85,7 +88,8 @@ int main(int argc, char **argv) {
     }
     fflush(stdout);
     clock_gettime(CLOCK_MONOTONIC, &now);
-    int64_t left = 1000000000 / TICKS_PER_SECOND - (now.tv_sec - begun.tv_sec) * 1000000000 - (now.tv_nsec - begun.tv_nsec);
+    int64_t spent = (now.tv_sec - begun.tv_sec) * MS_PER_SECOND * NS_PER_MS + (now.tv_nsec - begun.tv_nsec);
+    int64_t left = (int64_t)tick_ms * NS_PER_MS - spent;
     if (left > 0) nanosleep(&(struct timespec){.tv_nsec = left}, NULL);
   }
 }

@@ -18,6 +18,10 @@ export interface Workload {
   readonly seed: number;
   /** What its pages hold: random bytes of which a rewrite changes four, or new words, or new random bytes. */
   readonly kind: "counter" | "text" | "random";
+  /** Milliseconds from one `SEQ` to the next, 1 to 999: 200 by default. */
+  readonly tick?: number;
+  /** Seconds in which it checks all of its memory once: 1 by default. */
+  readonly pass?: number;
 }
 
 const OLDEST = 10;

@@ -1,5 +1,4 @@
 /** The two ends of a migration of QEMU's own, which the tests put something between. */
-import type { Qmp } from "./qmp.ts";
 import type { Vm } from "./vm.ts";
 
 export interface MigrateOptions {
@@ -9,32 +8,46 @@ export interface MigrateOptions {
   readonly returnPath?: boolean;
 }
 
-/** Runs the command that starts a migration, and waits until that one has ended. */
-async function ended(qmp: Qmp, command: string, uri: string): Promise<void> {
-  const before = qmp.events;
-  await qmp.execute(command, { uri });
-  const isEnd = ({ status }: Record<string, unknown>) => status === "completed" || status === "failed";
-  const { data } = await qmp.event("MIGRATION", isEnd, before);
-  if (data.status === "completed") return;
-  const { "error-desc": reason } = await qmp.execute<{ "error-desc"?: string }>("query-migrate");
-  throw new Error(`QEMU's migration failed: ${reason ?? "it gave no reason"}`);
+/** Turns capabilities of QEMU's migration on or off, and sets its parameters. */
+export async function configure(
+  { qmp }: Vm,
+  wanted: Readonly<Record<string, boolean>>,
+  parameters: Readonly<Record<string, unknown>> = {},
+): Promise<void> {
+  const capabilities = Object.entries(wanted).map(([capability, state]) => ({ capability, state }));
+  await qmp.execute("migrate-set-capabilities", { capabilities });
+  await qmp.execute("migrate-set-parameters", parameters);
 }
 
-const capabilities = (wanted: Record<string, boolean>) => ({
-  capabilities: Object.entries(wanted).map(([capability, state]) => ({ capability, state })),
-});
+/** Runs the command that starts a migration; what it returns waits until that one has ended. */
+export async function begin(
+  { qmp }: Vm,
+  command: "migrate" | "migrate-incoming",
+  uri: string,
+): Promise<() => Promise<void>> {
+  const before = qmp.events;
+  await qmp.execute(command, { uri });
+  return async () => {
+    const isEnd = ({ status }: Record<string, unknown>) => status === "completed" || status === "failed";
+    const { data } = await qmp.event("MIGRATION", isEnd, before);
+    if (data.status === "completed") return;
+    const { "error-desc": reason } = await qmp.execute<{ "error-desc"?: string }>("query-migrate");
+    throw new Error(`QEMU's migration failed: ${reason ?? "it gave no reason"}`);
+  };
+}
 
 /** Sends the running guest to `uri` (`file:`, `unix:`, `tcp:`, `exec:`) and waits until it is there; it stops here at the end. */
-export async function migrate({ qmp }: Vm, uri: string, options: MigrateOptions = {}): Promise<void> {
+export async function migrate(vm: Vm, uri: string, options: MigrateOptions = {}): Promise<void> {
   const { bandwidth = 2 ** 33, returnPath = !/^(file|exec):/.test(uri) } = options;
-  await qmp.execute("migrate-set-capabilities", capabilities({ events: true, "return-path": returnPath }));
-  await qmp.execute("migrate-set-parameters", { "max-bandwidth": bandwidth });
-  await ended(qmp, "migrate", uri);
+  await configure(vm, { events: true, "return-path": returnPath }, { "max-bandwidth": bandwidth });
+  const ended = await begin(vm, "migrate", uri);
+  await ended();
 }
 
 /** Takes a guest in from `uri` and waits until it runs. */
-export async function receive({ qmp }: Vm, uri: string): Promise<void> {
-  await qmp.execute("migrate-set-capabilities", capabilities({ events: true }));
-  await ended(qmp, "migrate-incoming", uri);
-  await qmp.event("RESUME");
+export async function receive(vm: Vm, uri: string): Promise<void> {
+  await configure(vm, { events: true });
+  const ended = await begin(vm, "migrate-incoming", uri);
+  await ended();
+  await vm.qmp.event("RESUME");
 }

@@ -7,6 +7,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { Guest, Workload } from "./guest.ts";
 import { connectQmp, type Qmp } from "./qmp.ts";
 
+const QEMU = "qemu-system-x86_64";
+
 export interface Vm extends AsyncDisposable {
   readonly qmp: Qmp;
   readonly pid: number;
@@ -29,17 +31,33 @@ export interface VmOptions {
   readonly incoming?: boolean;
   /** More arguments for QEMU, such as disks. */
   readonly extra?: readonly string[];
+  /** A network namespace to run in. */
+  readonly netns?: string;
+  /** A unix socket on which somebody listens: what the guest prints also goes there, at once. */
+  readonly console?: string;
 }
 
 /** Starts QEMU and waits until its QMP answers. */
-export async function startVm({ folder, guest, workload, ram = 256, incoming, extra = [] }: VmOptions): Promise<Vm> {
+export async function startVm({
+  folder,
+  guest,
+  workload,
+  ram = 256,
+  incoming,
+  extra = [],
+  ...where
+}: VmOptions): Promise<Vm> {
   mkdirSync(folder, { recursive: true });
   const socket = join(folder, "qmp.sock");
   const log = join(folder, "serial.log");
-  const { memory, dirty, seed, kind } = workload;
+  const { memory, dirty, seed, kind, tick = 200, pass = 1 } = workload;
+  const { netns, console } = where;
+  const chardev = console === undefined ? `file,path=${log}` : `socket,path=${console},logfile=${log}`;
   const child = spawn(
-    "qemu-system-x86_64",
+    netns === undefined ? QEMU : "ip",
     [
+      // `ip` becomes QEMU: the pid is QEMU's either way.
+      ...(netns === undefined ? [] : ["netns", "exec", netns, QEMU]),
       ...[
         "-nodefaults",
         "-no-user-config",
@@ -53,9 +71,13 @@ export async function startVm({ folder, guest, workload, ram = 256, incoming, ex
         "1",
       ],
       ...["-kernel", guest.kernel, "-initrd", guest.initramfs],
-      // What follows `--` goes to init. A quiet kernel leaves the serial log to the guest's program.
-      ...["-append", `console=ttyS0 quiet loglevel=1 panic=-1 -- ${memory} ${dirty} ${seed} ${kind}`],
-      ...["-chardev", `file,id=serial,path=${log}`, "-serial", "chardev:serial"],
+      // What follows `--` goes to init. A quiet kernel leaves the serial log to the guest's program. On a busy machine the kernel
+      // may miss its timer's first ticks, and would panic.
+      ...[
+        "-append",
+        `console=ttyS0 quiet loglevel=1 panic=-1 no_timer_check -- ${memory} ${dirty} ${seed} ${kind} ${tick} ${pass}`,
+      ],
+      ...["-chardev", `${chardev},id=serial`, "-serial", "chardev:serial"],
       ...["-qmp", `unix:${socket},server=on,wait=off`, ...(incoming ? ["-incoming", "defer"] : []), ...extra],
     ],
     { stdio: ["ignore", "ignore", "pipe"] },
