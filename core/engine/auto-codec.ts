@@ -7,6 +7,8 @@ const MEMORY_MS = 300;
 const FIRST_LOOK = 4;
 /** Another codec has to promise this much more. */
 const ADVANTAGE = 1.15;
+/** So much faster than the link is fast enough by far. */
+const MARGIN = 1.5;
 /** A codec that is not in use is tried on one batch after this time, as contents change. */
 const PROBE_MS = 2000;
 
@@ -38,15 +40,16 @@ export function autoCodec(now: () => number = () => performance.now()): CodecPol
   let wireMs = 0;
   let wireAt = now();
 
-  const promise = ({ speed, ratio }: Estimate) => {
-    const link = wireMs > 0 ? wireBytes / wireMs : Number.POSITIVE_INFINITY;
-    return Math.min(speed, link / ratio);
-  };
+  const linkRate = () => (wireMs > 0 ? wireBytes / wireMs : Number.POSITIVE_INFINITY);
+  const promise = ({ speed, ratio }: Estimate) => Math.min(speed, linkRate() / ratio);
+  /** Whether the codec that makes the least of a page is fast enough by far: then no other can be worth a try. */
+  const sufficient = () => current === zstd && zstd.speed > (linkRate() / zstd.ratio) * MARGIN;
 
   return {
     compresses: true,
     next() {
       if (looked < FIRST_LOOK) return current.codec;
+      if (sufficient()) return current.codec;
       const stale = all.find((estimate) => estimate !== none && now() - estimate.triedAt > PROBE_MS);
       if (stale) {
         stale.triedAt = now();

@@ -1,3 +1,4 @@
+import { PAGE_SIZE } from "../content/page.ts";
 import type { Piece, StreamInfo } from "../machines/machine.ts";
 import type { Segmenter } from "../segment/segmenter.ts";
 import { type Batch, MIN_CREDIT, SLICE_BYTES } from "./batch.ts";
@@ -11,8 +12,10 @@ const TURN_BYTES = 1 << 20;
 export const MAX_QUEUED = 4 << 20;
 /** Milliseconds after which what has come is sent, and without input after which nothing is held back any more. */
 const IDLE_MS = 3;
-/** So many times in a row may a segmenter wait for the rest of a page, as input still flows. */
+/** So many times in a row may a segmenter wait for the rest of a page, as input still flows, if only slowly. */
 const MAX_WAITS = 8;
+/** So much within one such time ends any page that was begun. */
+const FLOW_BYTES = 2 * PAGE_SIZE;
 
 const ZEROS = Buffer.alloc(SLICE_BYTES);
 
@@ -33,7 +36,8 @@ export class OutStream {
   #due = false;
   /** And what the segmenter holds back. */
   #idle = false;
-  #flows = false;
+  /** Bytes that came since the timer was started. */
+  #flowed = 0;
   #waits = 0;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #ended = false;
@@ -98,9 +102,10 @@ export class OutStream {
   async push(piece: Piece): Promise<void> {
     if (this.#error) throw this.#error;
     this.#queue.push(piece);
-    this.#queued += "zeros" in piece ? piece.zeros : piece.bytes.length;
+    const length = "zeros" in piece ? piece.zeros : piece.bytes.length;
+    this.#queued += length;
     // The rest of a large piece is not waited with either.
-    if (this.#timer) this.#flows = true;
+    if (this.#timer) this.#flowed += length;
     else this.#startTimer();
     if (this.#queued >= TURN_BYTES) this.#wake();
     if (this.#queued < this.#most()) return;
@@ -135,9 +140,12 @@ export class OutStream {
   fill(batch: Batch): void {
     while (this.#queue.length > 0 && batch.hasRoom(this.credit)) this.#step(batch, this.#queue[0]!);
     if (this.#queue.length === 0) {
-      if (this.#ended || this.#idle) this.#segmenter.flush(batch);
+      // A source that waits for room has more: a page is not cut in two only because the link is slow.
+      const more = this.#room !== undefined && !this.#ended;
+      if (this.#ended || (this.#idle && !more)) this.#segmenter.flush(batch);
       this.#due = this.#idle = false;
       if (this.#ended) this.finished = true;
+      if (more && !this.#timer) this.#startTimer();
     }
     this.#spent += batch.cost;
     if (this.#queued < this.#most()) this.#release();
@@ -167,7 +175,7 @@ export class OutStream {
   }
 
   #startTimer(): void {
-    this.#flows = false;
+    this.#flowed = 0;
     this.#timer = setTimeout(() => this.#fallDue(), IDLE_MS);
   }
 
@@ -175,10 +183,9 @@ export class OutStream {
   #fallDue(): void {
     this.#timer = undefined;
     this.#due = true;
-    if (this.#flows && this.#waits < MAX_WAITS) {
-      this.#waits++;
-      this.#startTimer();
-    } else {
+    this.#waits = this.#flowed >= FLOW_BYTES ? 0 : this.#waits + 1;
+    if (this.#flowed > 0 && this.#waits < MAX_WAITS) this.#startTimer();
+    else {
       this.#waits = 0;
       this.#idle = true;
     }

@@ -1,0 +1,44 @@
+import { describe, expect, test } from "bun:test";
+import { autoCodec } from "../../../core/engine/auto-codec.ts";
+import { CODEC } from "../../../core/wire/numbers.ts";
+
+const MIB = 2 ** 20;
+/** Of one core: new bytes a millisecond, and wire bytes for each of them. */
+const COSTS = new Map<number, { speed: number; ratio: number }>([
+  [CODEC.ZSTD, { speed: 200e3, ratio: 0.3 }],
+  [CODEC.LZ4, { speed: 400e3, ratio: 0.5 }],
+  [CODEC.NONE, { speed: 4e6, ratio: 1 }],
+]);
+
+/** Sends batches of 1 MiB over a link of so many bytes a millisecond; gives the share of each codec. */
+function run(link: number, batches: number, costs = COSTS): Map<number, number> {
+  let now = 0;
+  const policy = autoCodec(() => now);
+  const used = new Map<number, number>();
+  for (let i = 0; i < batches; i++) {
+    const codec = policy.next();
+    used.set(codec, (used.get(codec) ?? 0) + 1 / batches);
+    const { speed, ratio } = costs.get(codec)!;
+    const encoding = MIB / speed;
+    const sending = (MIB * ratio) / link;
+    now += Math.max(encoding, sending);
+    policy.encoded!(codec, MIB, MIB * ratio, encoding);
+    policy.written!(MIB * ratio, Math.max(0.01, sending));
+  }
+  return used;
+}
+
+describe("the codec is chosen by what bounds the migration", () => {
+  test("a slow link gets the one that makes the least of a page, and none of the others is tried", () => {
+    expect(run(12.5e3, 500).get(CODEC.ZSTD)).toBe(1);
+  });
+
+  test("a fast link gets none", () => {
+    expect(run(4e6, 500).get(CODEC.NONE)).toBeGreaterThan(0.9);
+  });
+
+  test("a processor that is busy elsewhere makes it change to a faster one", () => {
+    const busy = new Map([...COSTS].map(([codec, { speed, ratio }]) => [codec, { speed: speed / 10, ratio }]));
+    expect(run(12.5e3, 500, busy).get(CODEC.ZSTD)).toBeLessThan(0.6);
+  });
+});
