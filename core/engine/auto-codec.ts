@@ -5,6 +5,9 @@ import type { CodecPolicy } from "./codec-policy.ts";
 const MEMORY_MS = 300;
 /** Batches whose outcome is awaited before the first choice. */
 const FIRST_LOOK = 4;
+/** A batch that took longer had to wait for the link, whose rate is remembered for so long. */
+const WAIT_MS = 2;
+const LINK_MEMORY_MS = 5000;
 /** Another codec has to promise this much more. */
 const ADVANTAGE = 1.15;
 /** So much faster than the link is fast enough by far. */
@@ -35,12 +38,12 @@ export function autoCodec(now: () => number = () => performance.now()): CodecPol
   const all = [zstd, lz4, none];
   let current = zstd;
   let looked = 0;
-  // Bytes and milliseconds of late; their quotient is the link's rate.
+  // Bytes and milliseconds, of late, of what had to wait for the link; their quotient is its rate.
   let wireBytes = 0;
   let wireMs = 0;
-  let wireAt = now();
+  let wireAt = Number.NEGATIVE_INFINITY;
 
-  const linkRate = () => (wireMs > 0 ? wireBytes / wireMs : Number.POSITIVE_INFINITY);
+  const linkRate = () => (now() - wireAt < LINK_MEMORY_MS ? wireBytes / wireMs : Number.POSITIVE_INFINITY);
   const promise = ({ speed, ratio }: Estimate) => Math.min(speed, linkRate() / ratio);
   /** Whether the codec that makes the least of a page is fast enough by far: then no other can be worth a try. */
   const sufficient = () => current === zstd && zstd.speed > (linkRate() / zstd.ratio) * MARGIN;
@@ -69,6 +72,8 @@ export function autoCodec(now: () => number = () => performance.now()): CodecPol
       estimate.triedAt = now();
     },
     written(wire, ms) {
+      // What a buffer takes at once says nothing of the link: a guest's pages may just have been known for a while.
+      if (ms < WAIT_MS) return;
       const at = now();
       const kept = Math.exp((wireAt - at) / MEMORY_MS);
       wireAt = at;
