@@ -33,7 +33,11 @@ const SESSION: readonly OptionSpec[] = [
 const LIVE: readonly OptionSpec[] = [
   { name: "downtime-limit", value: "TIME", text: "How long a guest may stand still, such as 300ms (default: QEMU's)" },
   { name: "timeout", value: "TIME", text: "How long a guest may be copied, such as 10min (default: no limit)" },
-  { name: "on-timeout", value: "WHAT", text: "What happens then: cancel, or stop the guest until it is copied (default: cancel)" },
+  {
+    name: "on-timeout",
+    value: "WHAT",
+    text: "What happens then: cancel, or stop the guest until it is copied (default: cancel)",
+  },
   { name: "auto-converge", text: "Slow a guest down that writes faster than it can be copied" },
   {
     name: "switchover-timeout",

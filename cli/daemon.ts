@@ -4,9 +4,9 @@ import { ShrinkerError } from "../core/errors.ts";
 import type { Connection, Listener } from "../core/transport/transport.ts";
 import { followLink } from "./link-state.ts";
 import type { Output } from "./output.ts";
-import { type ReceivingOptions, startReceiving } from "./receive-session.ts";
+import { type ReceivedSummary, type ReceivingOptions, startReceiving } from "./receive-session.ts";
 import type { Interrupt } from "./signals.ts";
-import { type SessionSummary, sessionEvent } from "./summary.ts";
+import { sessionEvent } from "./summary.ts";
 import { formatBytes, formatSeconds } from "./units.ts";
 
 /** Connections that have not introduced themselves yet; further ones are dropped without a word. */
@@ -48,7 +48,8 @@ export async function serve(listener: Listener, receiving: ReceivingOptions, opt
     const { error } = summary;
     if (error) {
       sum.failed++;
-      const landed = summary.streams.some((stream) => stream.landed) ? ` (${describe(summary)})` : "";
+      const some = summary.guests.length > 0 || summary.streams.some((stream) => stream.landed);
+      const landed = some ? ` (${describe(summary)})` : "";
       output.error(new ShrinkerError(error.code, `Session ${session} of ${peer}${landed}: ${error.message}`, error));
     } else output.note(`session ${session} of ${peer}: ${describe(summary)}`);
     output.event({ type: "session", session, peer, ...sessionEvent(summary) });
@@ -85,8 +86,8 @@ function belongsToAnother(error: unknown): undefined {
 }
 
 /** `a.qevm, b.qevm landed, 383.0 MB plain, 84.0 MB on the wire, 3.1 s`. */
-function describe({ streams, counters, wire, seconds }: SessionSummary): string {
-  const landed = streams.filter((stream) => stream.landed).map(({ name }) => name);
+function describe({ streams, guests, counters, wire, seconds }: ReceivedSummary): string {
+  const landed = [...guests, ...streams.filter((stream) => stream.landed).map(({ name }) => name)];
   const some = landed.length > 5 ? `${landed.slice(0, 4).join(", ")} and ${landed.length - 4} more` : landed.join(", ");
   const bytes = `${formatBytes(counters.plain)} plain, ${formatBytes(wire)} on the wire`;
   return `${some || "nothing"} landed, ${bytes}, ${formatSeconds(seconds)}`;

@@ -40,8 +40,13 @@ export interface Fate {
  * What a session with these streams ends with: nothing where all have landed, the first error where none has, else
  * `partial` with what is missing and why.
  * @param broke what ended the session before its time, so that there may be streams that nobody knows of
+ * @param done what can be said of those that made it
  */
-export function verdict(fates: readonly Fate[], broke: ShrinkerError | undefined): ShrinkerError | undefined {
+export function verdict(
+  fates: readonly Fate[],
+  broke: ShrinkerError | undefined,
+  done = "streams landed",
+): ShrinkerError | undefined {
   const missing = fates.filter(({ landed }) => !landed);
   const landed = fates.length - missing.length;
   if (missing.length === 0 && !broke) return undefined;
@@ -50,8 +55,7 @@ export function verdict(fates: readonly Fate[], broke: ShrinkerError | undefined
   const because = errors.find(({ code }) => code !== "partial") ?? errors[0];
   if (landed === 0) return broke ?? new ShrinkerError(because?.code ?? "bug", because?.message ?? "Nothing has landed");
   const why = broke?.message ?? because?.message ?? "";
-  if (missing.length === 0)
-    return new ShrinkerError("partial", `${landed} streams landed, but more may be missing: ${why}`);
+  if (missing.length === 0) return new ShrinkerError("partial", `${landed} ${done}, but more may be missing: ${why}`);
   const names = missing.map(({ name }) => `"${name}"`).join(", ");
-  return new ShrinkerError("partial", `${landed} of ${fates.length} streams landed, ${names} did not: ${why}`);
+  return new ShrinkerError("partial", `${landed} of ${fates.length} ${done}, ${names} did not: ${why}`);
 }

@@ -38,6 +38,7 @@ export const fake: Action = async ({ args, options, output, interrupt }) => {
   output.event({ type: "ready", name: spec.name, qmp: qmpPath, status: vm.runState });
   output.note(`fake VM "${spec.name}" is ${vm.runState}, QMP at ${qmpPath}`);
   const stop = tellSequence(vm, output);
+  const unlisten = tellRuns(vm, output);
   const interrupted = () => vm.shutDown(false, "host-signal");
   interrupt.signal.addEventListener("abort", interrupted);
   try {
@@ -47,6 +48,7 @@ export const fake: Action = async ({ args, options, output, interrupt }) => {
     if (end instanceof ShrinkerError) throw end;
   } finally {
     stop();
+    unlisten();
     await vm.close();
   }
   const seconds = Math.round(performance.now() - begun) / 1000;
@@ -86,6 +88,15 @@ function tellMigration({ direction, status, error }: MigrationChange, vm: FakeVm
   output.event({ type: "migrated", direction, ok, status, sequence, ...(!ok && error && { message: error }) });
   output.note(`${name}: migration ${direction} ${status} at SEQ ${sequence}${!ok && error ? `: ${error}` : ""}`);
   return ok;
+}
+
+/** Tells when the guest stands still and when it goes on, from where; returns what ends that. */
+function tellRuns(vm: FakeVm, output: Output): () => void {
+  return vm.parts.events.listen(({ event, timestamp: { seconds, microseconds } }) => {
+    if (event !== "STOP" && event !== "RESUME") return;
+    const at = seconds * 1000 + microseconds / 1000;
+    output.event({ type: event === "STOP" ? "stopped" : "resumed", sequence: vm.sequence, at });
+  });
 }
 
 /** Tells the sequence number when it has changed, once a second; returns what ends that. */

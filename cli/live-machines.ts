@@ -1,6 +1,6 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { ShrinkerError } from "../core/errors.ts";
 import { type NamedSpec, parseMachine } from "../core/machines/image/name.ts";
 
@@ -33,7 +33,12 @@ function liveSpec({ name, spec }: NamedSpec): LiveSpec[] {
   if (!scheme) return [];
   const rest = spec.slice(scheme.length);
   if (rest === "") throw new ShrinkerError("usage", `Nothing behind "${scheme}": expected qmp:SOCKET or fake:NAME`);
-  return [{ name, kind: scheme === "qmp:" ? "qmp" : "fake", rest }];
+  return [scheme === "qmp:" ? { name, kind: "qmp", rest: absoluteSocket(rest) } : { name, kind: "fake", rest }];
+}
+
+/** Journals name a guest by its socket, and may be read from another folder. */
+export function absoluteSocket(path: string): string {
+  return resolve(path);
 }
 
 /** A folder for sockets: for this user alone, with a short path, as a socket's may have only 107 bytes. */

@@ -1,6 +1,5 @@
 import type { Counters } from "../core/engine/counters.ts";
-import type { MoveOutcome } from "../core/handover/cluster.ts";
-import type { Phase } from "../core/handover/departure.ts";
+import type { MoveOutcome, Phase } from "../core/handover/departure.ts";
 import type { MigrationStatus } from "../core/machines/qemu/status.ts";
 import type { Invocation } from "./command.ts";
 import { showProgress } from "./progress.ts";

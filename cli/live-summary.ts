@@ -1,6 +1,6 @@
 import type { Counters } from "../core/engine/counters.ts";
 import type { ShrinkerError } from "../core/errors.ts";
-import type { MoveOutcome } from "../core/handover/cluster.ts";
+import type { MoveOutcome } from "../core/handover/departure.ts";
 import { verdict } from "./exit.ts";
 import { sessionEvent, sessionTable } from "./summary.ts";
 import { table } from "./text.ts";
@@ -27,7 +27,7 @@ export function liveVerdict(outcomes: readonly MoveOutcome[]): ShrinkerError | u
     landed: where === "destination",
     ...(error && { error: { code: error.code, message: error.message } }),
   }));
-  return verdict(fates, undefined);
+  return verdict(fates, undefined, "guests have moved");
 }
 
 const PLACES = { destination: "moved", source: "stayed", unknown: "unknown" } as const;

@@ -2,12 +2,12 @@ import { join } from "node:path";
 import { fixedCodec } from "../core/engine/codec-policy.ts";
 import { noCounters } from "../core/engine/counters.ts";
 import { openSession, type SourceOptions } from "../core/engine/session.ts";
-import { ShrinkerError } from "../core/errors.ts";
+import { abortReason, ShrinkerError } from "../core/errors.ts";
 import { begin, type Departing } from "../core/handover/begin.ts";
 import { abandon, type ClusterLink, type ClusterOptions, moveCluster } from "../core/handover/cluster.ts";
-import { Journal, type JournalEntry, listJournals, needsState } from "../core/handover/journal.ts";
+import { needsState } from "../core/handover/journal.ts";
 import { Mailbox } from "../core/handover/mailbox.ts";
-import { reclaim } from "../core/handover/settle.ts";
+import { takeUp } from "../core/handover/take-up.ts";
 import { limitRate } from "../core/transport/limit.ts";
 import { TunnelEntrance } from "../core/tunnel/entrance.ts";
 import { findTransport } from "./addresses.ts";
@@ -36,7 +36,7 @@ import { software } from "./version.ts";
 
 const MAX_PARALLEL = 64;
 const DEFAULT_PARALLEL = 4;
-const ON_TIMEOUT = ["cancel", "stop", "postcopy"] as const;
+const ON_TIMEOUT = ["cancel", "stop"] as const;
 const SWITCHOVER_MS = 5000;
 /** How long the destination is asked whether a guest runs there that was given to it. */
 const SETTLE_MS = 60_000;
@@ -68,15 +68,17 @@ export async function migrateLive(specs: readonly LiveSpec[], to: string, invoca
   const begun = performance.now();
   await using open = new AsyncDisposableStack();
   const sockets = open.use(await makeSocketFolder());
-  const guests = await startFakes(specs, sockets.path, { incoming: false });
-  open.defer(() => guests.close());
+  const guests = open.use(await startFakes(specs, sockets.path));
+  const again = guests.sockets.find(({ qmp }, i) => guests.sockets.findIndex((other) => other.qmp === qmp) < i);
+  if (again) throw new ShrinkerError("usage", `"qmp:${again.qmp}" is named twice`);
 
   // What an earlier run has left of these guests comes first, and all of them are looked at before anything is dialled.
   const left = await takeUp(
     state,
     guests.sockets.map(({ qmp }) => qmp),
-    output.note,
   );
+  for (const { name } of left.given)
+    output.note(`"${name}" was given away by an earlier run: asking the destination whether it runs there`);
   const departing: Departing[] = [];
   try {
     for (const { name, qmp } of guests.sockets) {
@@ -85,9 +87,10 @@ export async function migrateLive(specs: readonly LiveSpec[], to: string, invoca
       const sharedStorage = options.flag("shared-storage");
       departing.push(await begin({ name, qmp, state, to, ...flags, sharedStorage, signal }));
     }
-    const twice = departing.find(({ name }, i) => departing.findIndex((other) => other.name === name) < i);
-    if (twice)
-      throw new ShrinkerError("usage", `Two guests are called "${twice.name}": name one of them, as NAME=qmp:SOCKET`);
+    const names = [...departing, ...left.given].map(({ name }) => name);
+    const twice = names.find((name, i) => names.indexOf(name) < i);
+    if (twice !== undefined)
+      throw new ShrinkerError("usage", `Two guests are called "${twice}": name one of them, as NAME=qmp:SOCKET`);
   } catch (error) {
     await Promise.all(departing.map(abandon));
     throw error;
@@ -128,7 +131,7 @@ export async function migrateLive(specs: readonly LiveSpec[], to: string, invoca
       redial: transport.resumable ? dial : undefined,
       onLink: link.onLink,
     };
-    const session = await openSession(await dial(signal), settings);
+    const session = await interruptible(openSession(await dial(signal), settings), signal);
     current = { session, mailbox, entrance };
     output.event({ type: "opened", peer: to, software: session.agreement.software });
     if (session.agreement.returns) return current;
@@ -149,18 +152,23 @@ export async function migrateLive(specs: readonly LiveSpec[], to: string, invoca
   let socket = 0;
   const cluster: ClusterOptions = {
     ...departure,
-    ...{ open: openLink, state, parallel, signal, settleMs: SETTLE_MS, bandwidth: undefined },
+    ...{ open: openLink, state, to, parallel, signal, settleMs: SETTLE_MS, bandwidth: undefined },
     listenLocal: () => {
       const local = findTransport(`unix:${join(sockets.path, `out-${++socket}`)}`);
       return local.transport.listen(local.address, { signal: over.signal, readAhead: READ_AHEAD });
     },
     onPhase: watch.phase,
     onStatus: watch.status,
-    onOutcome: watch.outcome,
+    onUnsettled: (names, { message }) => output.note(`${message}. Asking again about ${names.join(", ")}`),
+    onOutcome(outcome) {
+      watch.outcome(outcome);
+      if (outcome.where === "destination" && options.flag("keep-source"))
+        output.note(`${outcome.name}: its QEMU stays here, stopped: end it, and never let it run again`);
+    },
   };
   let summary: LiveSummary;
   try {
-    const outcomes = await moveCluster(departing, left.given, left.aborted, cluster);
+    const outcomes = await moveCluster(departing, left, cluster);
     summary = { outcomes, error: liveVerdict(outcomes) };
   } catch (thrown) {
     summary = { outcomes: [], error: asError(thrown) };
@@ -173,25 +181,16 @@ export async function migrateLive(specs: readonly LiveSpec[], to: string, invoca
   output.result(liveTable(summary, sums));
   if (summary.error) output.error(summary.error);
   output.event({ type: "summary", ...liveEvent(summary, sums) });
-  return summary.error ? (interrupt.code ?? exitCode(summary.error)) : 0;
+  if (!summary.error) return 0;
+  // That there is something to be done counts more than why it ended.
+  return (summary.error.code === "unsettled" ? undefined : interrupt.code) ?? exitCode(summary.error);
 }
 
-/** What earlier runs have left of guests: those that were given away, and those that were given up, once they go on here. */
-async function takeUp(state: string, sockets: readonly string[], note: (line: string) => void) {
-  const given: JournalEntry[] = [];
-  const aborted: JournalEntry[] = [];
-  for (const entry of await listJournals(state)) {
-    if (entry.role !== "source" || !sockets.includes(entry.qmp)) continue;
-    if (entry.phase === "given") {
-      note(`"${entry.name}" was given away by an earlier run: asking the destination whether it runs there`);
-      given.push(entry);
-      continue;
-    }
-    const journal = await Journal.resume(state, entry);
-    if (!journal) continue;
-    if (journal.entry.phase === "begun") await reclaim(journal);
-    aborted.push(journal.entry);
-    await journal.release();
-  }
-  return { given, aborted };
+/** A session that is being opened, for a user who may not want to wait for it; it is ended by its own signal. */
+function interruptible<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
+  const stopped = Promise.withResolvers<never>();
+  const stop = () => stopped.reject(abortReason(signal));
+  signal.addEventListener("abort", stop, { once: true });
+  if (signal.aborted) stop();
+  return Promise.race([promise, stopped.promise]).finally(() => signal.removeEventListener("abort", stop));
 }

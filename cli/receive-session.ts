@@ -5,7 +5,7 @@ import { ResumedSession } from "../core/engine/resumable.ts";
 import type { Sender } from "../core/engine/sender.ts";
 import { acceptSession, type DestinationOptions, type DestinationSession } from "../core/engine/session.ts";
 import type { ShrinkerError } from "../core/errors.ts";
-import type { ArrivalSession, Arrivals } from "../core/handover/arrivals.ts";
+import type { ArrivalFate, ArrivalSession, Arrivals } from "../core/handover/arrivals.ts";
 import type { StreamTarget } from "../core/machines/machine.ts";
 import { countBytes } from "../core/transport/count.ts";
 import type { Connection } from "../core/transport/transport.ts";
@@ -29,7 +29,12 @@ export interface ReceivingOptions extends DestinationOptions {
 export interface Receiving {
   gauge(): Gauge;
   /** Resolves when it is over, also where it failed. Rejects only with `ResumedSession`: the connection is an earlier session's. */
-  readonly summary: Promise<SessionSummary>;
+  readonly summary: Promise<ReceivedSummary>;
+}
+
+export interface ReceivedSummary extends SessionSummary {
+  /** Names of the guests that have arrived. */
+  readonly guests: readonly string[];
 }
 
 /** Receives one session over a connection. */
@@ -42,9 +47,10 @@ export function startReceiving(accepted: Connection, options: ReceivingOptions):
 
   const guests = options.arrivals?.session(async (payload) => session?.tell(payload));
 
-  async function receive(): Promise<SessionSummary> {
+  async function receive(): Promise<ReceivedSummary> {
     let broke: ShrinkerError | undefined;
     let outcomes: ReceivedStream[] = [];
+    let fates: readonly ArrivalFate[] = [];
     try {
       const target = receivingTarget(options, guests, () => session?.sender);
       session = await acceptSession(connection, { ...options, target, ...(guests && { told: guests.told }) });
@@ -57,7 +63,7 @@ export function startReceiving(accepted: Connection, options: ReceivingOptions):
       if (broke instanceof MissingContentsError) options.event(missingEvent(broke));
       outcomes = (await session?.receiver.outcomes()) ?? [];
     } finally {
-      await guests?.ended();
+      fates = (await guests?.ended()) ?? [];
     }
     const streams = outcomes.map((outcome) => summarize(outcome, options.dryRun));
     for (const { name, error } of streams) if (error) options.event({ type: "failed", name, ...error });
@@ -67,8 +73,10 @@ export function startReceiving(accepted: Connection, options: ReceivingOptions):
       wire: wire(),
       seconds: (performance.now() - begun) / 1000,
       streams,
-      error: options.dryRun ? (broke ?? wrong) : verdict(streams, broke),
+      error: options.dryRun ? (broke ?? wrong) : overall(streams, fates, broke),
+      guests: fates.filter(({ landed }) => landed).map(({ name }) => name),
       ...(options.dryRun && { more: { dryRun: true } }),
+      ...(fates.length > 0 && { more: { guests: fates.map(guestEvent) } }),
     };
   }
 
@@ -82,6 +90,17 @@ export function startReceiving(accepted: Connection, options: ReceivingOptions):
     }),
     summary: receive(),
   };
+}
+
+/** A guest that waits for a word which may still come is told before all else. */
+function overall(streams: readonly StreamSummary[], fates: readonly ArrivalFate[], broke: ShrinkerError | undefined) {
+  const unsettled = fates.find(({ error }) => error?.code === "unsettled")?.error;
+  const only = streams.length === 0 && fates.length > 0;
+  return unsettled ?? verdict([...streams, ...fates], broke, only ? "guests have arrived" : undefined);
+}
+
+function guestEvent({ name, landed, error }: ArrivalFate): object {
+  return { name, landed, ...(error && { error: { code: error.code, message: error.message } }) };
 }
 
 function missingEvent({ index, contents, digests }: MissingContentsError): object {

@@ -58,7 +58,7 @@ export function sessionEvent({ counters, wire, seconds, streams, error, more }: 
 
 const HEADING = ["stream", "format", "plain", "zero", "deduplicated", "new", ""];
 
-/** The same for people: a row a stream, the sum where there are several, and what the link carried. */
+/** The same for people: a row a stream, the sum unless there is one, and what the link carried. */
 export function sessionTable({ counters, wire, seconds, streams }: SessionSummary, wireName = "on the wire"): string[] {
   const row = (name: string, format: string, bytes: ReturnType<typeof bytesOf>, note: string) => [
     name,
@@ -69,7 +69,7 @@ export function sessionTable({ counters, wire, seconds, streams }: SessionSummar
   const rows = streams.map(({ name, format = "", bytes = bytesOf(noCounters()), error }) =>
     row(name, format, bytes, error ? `failed (${error.code})` : ""),
   );
-  if (streams.length > 1) rows.push(row("all", "", bytesOf(counters), ""));
+  if (streams.length !== 1) rows.push(row("all", "", bytesOf(counters), ""));
   const share = formatShare(wire, counters.plain);
   return [
     ...table([HEADING, ...rows], 2),

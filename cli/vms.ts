@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { mkdir } from "node:fs/promises";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { fileError, ShrinkerError } from "../core/errors.ts";
 import type { Arrival, ArrivalContext, WaitingMachine } from "../core/handover/arrival.ts";
 import { Arrivals } from "../core/handover/arrivals.ts";
@@ -9,12 +9,13 @@ import { checkStreamName } from "../core/machines/image/name.ts";
 import { launch } from "../core/machines/qemu/launch.ts";
 import { QmpClient } from "../core/machines/qemu/qmp.ts";
 import { findTransport } from "./addresses.ts";
-import { makeSocketFolder } from "./live-machines.ts";
+import { FakePlaces } from "./fakes.ts";
+import { absoluteSocket, makeSocketFolder } from "./live-machines.ts";
 import type { Options } from "./options.ts";
 import type { Output } from "./output.ts";
 import { readState } from "./settings.ts";
 
-const KINDS = ["qmp", "launch"] as const;
+const KINDS = ["qmp", "launch", "fake"] as const;
 
 /** A place for a guest, as `--vm` names it. */
 interface VmSpec {
@@ -29,13 +30,16 @@ export async function openArrivals(options: Options, output: Output, signal: Abo
   if (specs.length === 0) return undefined;
   const state = readState(options);
   if (state === undefined) throw needsState();
-  const sockets = await makeSocketFolder();
+  await using open = new AsyncDisposableStack();
+  const sockets = open.use(await makeSocketFolder());
+  const fakes = open.use(new FakePlaces(sockets.path, output));
   const context: ArrivalContext = {
     state,
     sockets: sockets.path,
     signal,
-    machine: async ({ name }, signal) => {
+    machine: async ({ name, machine }, signal) => {
       const spec = specs.find((spec) => spec.name === name);
+      if (spec?.kind === "fake") return fakes.open(name, machine, signal);
       if (spec) return openVm(spec, state, signal);
       throw new ShrinkerError(
         "refused",
@@ -43,29 +47,32 @@ export async function openArrivals(options: Options, output: Output, signal: Abo
       );
     },
     onState: (arrival) => tell(arrival, output),
+    onRefused(name, { code, message }) {
+      output.event({ type: "guest", name, state: "refused", code, message });
+      output.note(`${name}: refused: ${message}`);
+    },
   };
   const arrivals = new Arrivals(context, (address, signal) => {
     const local = findTransport(address);
     return local.transport.dial(local.address, { signal });
   });
+  open.defer(() => arrivals.close());
   for (const note of await arrivals.recover()) output.note(note);
-  return {
-    arrivals,
-    async [Symbol.asyncDispose]() {
-      await arrivals.close();
-      await sockets[Symbol.asyncDispose]();
-    },
-  };
+  const kept = open.move();
+  return { arrivals, [Symbol.asyncDispose]: () => kept[Symbol.asyncDispose]() };
 }
 
-function tell({ name, state, error }: Arrival, output: Output): void {
-  output.event({ type: "guest", name, state, ...(error && { code: error.code, message: error.message }) });
+function tell({ name, state, error, qmp, runs }: Arrival, output: Output): void {
+  // Of a QEMU that was started here nobody else knows where it is spoken to.
+  const here = state === "running" && { qmp, runs };
+  output.event({ type: "guest", name, state, ...here, ...(error && { code: error.code, message: error.message }) });
   if (error) output.note(`${name}: ${state === "ended" ? "not taken" : state}: ${error.message}`);
-  else if (state !== "ended") output.note(`${name}: ${state}`);
+  else if (state === "running") output.note(`${name}: ${runs ? "runs here" : "is here, paused"}, QMP at ${qmp}`);
+  else if (state === "loaded") output.note(`${name}: loaded`);
 }
 
 async function openVm({ name, kind, rest }: VmSpec, state: string, signal: AbortSignal): Promise<WaitingMachine> {
-  if (kind === "qmp") return { qmp: await QmpClient.connect(rest, { signal }), pid: undefined };
+  if (kind === "qmp") return { qmp: await QmpClient.connect(rest, { signal }) };
   // The guest outlives this process, and so does its socket.
   const folder = join(state, "qmp");
   try {
@@ -73,9 +80,11 @@ async function openVm({ name, kind, rest }: VmSpec, state: string, signal: Abort
   } catch (error) {
     throw fileError("Cannot make the folder", folder, error);
   }
-  const socket = join(folder, `${name.slice(0, 20).replace(/[^\w.-]/g, "_")}-${randomBytes(4).toString("hex")}`);
-  const { qmp, pid } = await launch({ command: rest, socket, signal });
-  return { qmp, pid };
+  const socket = join(
+    resolve(folder),
+    `${name.slice(0, 20).replace(/[^\w.-]/g, "_")}-${randomBytes(4).toString("hex")}`,
+  );
+  return launch({ command: rest, socket, signal });
 }
 
 function parseVms(texts: readonly string[]): VmSpec[] {
@@ -86,9 +95,13 @@ function parseVms(texts: readonly string[]): VmSpec[] {
 }
 
 function parseVm(text: string): VmSpec {
-  const match = /^([^=]+)=([a-z]+):(.+)$/s.exec(text);
-  const kind = KINDS.find((known) => known === match?.[2]);
-  if (!match || !kind)
-    throw new ShrinkerError("usage", `Cannot parse "${text}": expected NAME=qmp:SOCKET or NAME=launch:COMMAND`);
-  return { name: checkStreamName(match[1]!), kind, rest: match[3]! };
+  const [, name, scheme, rest = ""] = /^([^=]+)=([a-z]+):(.*)$/s.exec(text) ?? [];
+  const kind = KINDS.find((known) => known === scheme);
+  // What a fake guest is like it brings along.
+  if (name === undefined || !kind || (rest === "") !== (kind === "fake"))
+    throw new ShrinkerError(
+      "usage",
+      `Cannot parse "${text}": expected NAME=qmp:SOCKET, NAME=launch:COMMAND or NAME=fake:`,
+    );
+  return { name: checkStreamName(name), kind, rest: kind === "qmp" ? absoluteSocket(rest) : rest };
 }

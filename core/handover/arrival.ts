@@ -1,22 +1,27 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { asShrinkerError, told } from "../engine/told.ts";
+import { asShrinkerError, heard, told } from "../engine/told.ts";
 import { fileError, ShrinkerError } from "../errors.ts";
 import { compatible } from "../machines/qemu/compatible.ts";
 import { describe } from "../machines/qemu/description.ts";
 import { QemuDestination } from "../machines/qemu/destination.ts";
 import type { QmpClient } from "../machines/qemu/qmp.ts";
-import type { ArrivalState, Word, WordOf } from "../wire/handover.ts";
+import { socketIdentity } from "../machines/qemu/socket-path.ts";
+import type { ArrivalState, DestinationWord, WordOf } from "../wire/handover.ts";
 import { Journal } from "./journal.ts";
 
 /** Says a word of a migration to the source, where that listens. */
-export type Say = (word: Word) => Promise<void>;
+export type Say = (word: DestinationWord) => Promise<void>;
 
 /** A QEMU that waits for a guest. */
 export interface WaitingMachine {
   readonly qmp: QmpClient;
   /** Of one that was started for this guest: it is ended with it. */
-  readonly pid: number | undefined;
+  readonly pid?: number | undefined;
+  /** Ends one that was started for this guest, by force. Never rejects. */
+  readonly kill?: (() => Promise<void>) | undefined;
+  /** Looks at the guest once it runs; rejects with what is wrong with it. */
+  readonly check?: (() => Promise<void>) | undefined;
 }
 
 export interface ArrivalContext {
@@ -27,76 +32,106 @@ export interface ArrivalContext {
   readonly machine: (prepare: WordOf<"prepare">, signal: AbortSignal) => Promise<WaitingMachine>;
   readonly signal: AbortSignal;
   readonly onState: (arrival: Arrival) => void;
+  /** A guest can't be taken, and why. */
+  readonly onRefused: (name: string, error: ShrinkerError) => void;
 }
+
+/** `running`: the guest is here, and was let run unless it is to stay paused; `ended`: there is nothing here any more to be told. */
+type State = ArrivalState | "running" | "ended";
 
 /**
  * A guest that arrives: loaded, but paused until the source has given it away. What it has decided is in its journal before the
- * source hears of it.
+ * source hears of it. What changes its state happens one after the other.
  */
 export class Arrival {
   readonly migration: Uint8Array;
   readonly name: string;
+  /** The path of its QEMU's QMP socket. */
+  readonly qmp: string;
   /** Why it went wrong, if it has. */
   error: ShrinkerError | undefined;
   readonly #context: ArrivalContext;
-  /** Undefined where its QEMU had died before this process took it up. */
+  /** Undefined where its QEMU had died before this process took it up, or nothing has to be asked of it. */
   readonly #machine: QemuDestination | undefined;
+  readonly #waiting: WaitingMachine | undefined;
   readonly #journal: Journal;
   readonly #folder: string | undefined;
   readonly #watching = new AbortController();
-  #state: ArrivalState | "running" | "ended";
+  #turn: Promise<unknown> = Promise.resolve();
+  #state: State;
+  #landed = false;
   #say: Say | undefined;
 
   private constructor(
     context: ArrivalContext,
-    machine: QemuDestination | undefined,
+    machine: WaitingMachine | undefined,
     journal: Journal,
-    state: ArrivalState,
+    state: State,
     folder: string | undefined,
   ) {
     this.#context = context;
-    this.#machine = machine;
+    this.#waiting = machine;
+    this.#machine = machine && new QemuDestination(machine.qmp);
     this.#journal = journal;
     this.#state = state;
     this.#folder = folder;
     this.migration = journal.migration;
     this.name = journal.entry.name;
+    this.qmp = journal.entry.qmp;
   }
 
   get state() {
     return this.#state;
   }
 
-  /** Where QEMU waits for the guest's stream: `unix:PATH`. */
-  get address(): string {
-    return `unix:${join(this.#folder ?? "", "in")}`;
+  /** Whether the guest is here, and was let run. */
+  get landed(): boolean {
+    return this.#landed;
+  }
+
+  /** Whether the guest is to run here. */
+  get runs(): boolean {
+    return this.#journal.entry.runs;
+  }
+
+  /** Where QEMU waits for the guest's stream, `unix:PATH`; undefined where it doesn't. */
+  get address(): string | undefined {
+    return this.#folder !== undefined && this.#state === "prepared" ? `unix:${join(this.#folder, "in")}` : undefined;
   }
 
   /** Gets ready for a guest. Rejects with why it can't come; nothing is left then. */
-  static async prepare(word: WordOf<"prepare">, context: ArrivalContext, say: Say): Promise<Arrival> {
-    const { qmp, pid } = await context.machine(word, context.signal);
-    const machine = new QemuDestination(qmp);
+  static async prepare(
+    word: WordOf<"prepare">,
+    context: ArrivalContext,
+    signal: AbortSignal,
+    say: Say,
+  ): Promise<Arrival> {
+    const waiting = await context.machine(word, signal);
+    const { qmp, pid } = waiting;
     let journal: Journal | undefined;
     let folder: string | undefined;
     try {
       await check(word, qmp);
+      const socket = await socketIdentity(qmp.path);
+      if (socket === undefined) throw new ShrinkerError("input", `The socket "${qmp.path}" is gone`);
       folder = await socketFolder(context.sockets);
       journal = await Journal.create(context.state, {
         id: Buffer.from(word.migration).toString("hex"),
-        ...{ role: "destination", phase: "prepared", name: word.name, qmp: qmp.path, runs: !word.paused },
+        ...{ role: "destination", phase: "prepared", name: word.name, qmp: qmp.path, socket, runs: !word.paused },
         ...(pid !== undefined && { pid }),
       });
-      const arrival = new Arrival(context, machine, journal, "prepared", folder);
+      const arrival = new Arrival(context, waiting, journal, "prepared", folder);
       arrival.#say = say;
-      await machine.prepare({ postcopy: word.postcopy });
-      await machine.incoming(arrival.address);
+      await arrival.#machine!.prepare();
+      await arrival.#machine!.incoming(arrival.address!);
       void arrival.#watch();
       return arrival;
     } catch (error) {
-      if (pid === undefined) await qmp.close();
-      else await machine.discard().catch(() => qmp.close());
-      await journal?.remove();
-      if (folder !== undefined) await rm(folder, { recursive: true, force: true });
+      // One that was not started for this guest may be anybody's, unless it listens for it already.
+      if (waiting.kill) await end(waiting);
+      else await qmp.close();
+      await journal?.remove().catch(() => journal?.release());
+      if (folder !== undefined) await rm(folder, { recursive: true, force: true }).catch(() => {});
       throw error;
     }
   }
@@ -106,10 +141,11 @@ export class Arrival {
    * @param qmp undefined where its QEMU has died
    */
   static async resume(context: ArrivalContext, journal: Journal, qmp: QmpClient | undefined): Promise<Arrival> {
-    const taken = journal.entry.phase === "taken";
-    if (!taken && !qmp) await journal.update({ phase: "lost" });
-    const state = taken ? "taken" : qmp ? "loaded" : "lost";
-    const arrival = new Arrival(context, qmp && new QemuDestination(qmp), journal, state, undefined);
+    const { phase, started } = journal.entry;
+    if (phase === "loaded" && !qmp) await journal.update({ phase: "lost" });
+    const state = phase === "taken" ? (started ? "running" : "taken") : phase === "loaded" && qmp ? "loaded" : "lost";
+    const arrival = new Arrival(context, qmp && { qmp }, journal, state, undefined);
+    arrival.#landed = state === "running";
     if (state === "loaded") void arrival.#watchLoaded();
     return arrival;
   }
@@ -123,90 +159,144 @@ export class Arrival {
   async part(say: Say): Promise<void> {
     if (this.#say !== say) return;
     this.#say = undefined;
-    if (this.#state === "prepared") await this.drop(new ShrinkerError("link", "The source has gone"));
+    await this.#inTurn(async () => {
+      if (this.#state === "prepared") await this.#drop(new ShrinkerError("link", "The source has gone"));
+    });
   }
 
-  /** GO: the source has given the guest away. Once more makes sure that it runs. */
-  async take(): Promise<void> {
-    if (this.#state !== "loaded" && this.#state !== "taken" && this.#state !== "running")
-      throw new ShrinkerError("refused", `"${this.name}" is not loaded here: it is ${this.#state}`);
-    if (!this.#machine) throw new ShrinkerError("input", `"${this.name}" was taken here, but its QEMU has ended since`);
-    if (this.#state === "loaded") {
-      await this.#journal.update({ phase: "taken" });
-      this.#become("taken");
+  /** GO: the source has given the guest away. Does nothing where it was let run before: it may be its owner who has stopped it. */
+  take(): Promise<void> {
+    return this.#inTurn(async () => {
+      const { name } = this;
+      if (this.#state === "running") return;
+      if (this.#state !== "loaded" && this.#state !== "taken")
+        throw new ShrinkerError("refused", `"${name}" is not loaded here: it is ${this.#state}`);
+      if (!this.#machine) throw new ShrinkerError("input", `"${name}" was taken here, but its QEMU has ended since`);
+      if (this.#state === "loaded") {
+        await this.#journal.update({ phase: "taken" });
+        this.#become("taken");
+      }
+      if (this.runs) await this.#machine.run();
+      this.#landed = true;
+      this.#become("running");
+      // Not now: the source waits for the word. Without it a process that takes this up would let the guest run once more.
+      void this.#inTurn(async () => {
+        if (this.#state === "running") await this.#journal.update({ started: true }).catch(() => {});
+        await this.#machine?.qmp.close();
+      });
+    });
+  }
+
+  /** Has the guest looked at, once the source knows that it runs. Never rejects. */
+  async verify(): Promise<void> {
+    try {
+      await this.#waiting?.check?.();
+    } catch (thrown) {
+      this.error = asShrinkerError(thrown);
     }
-    if (this.#journal.entry.runs) await this.#machine.run();
-    this.#become("running");
   }
 
   /** The source keeps the guest: ends the QEMU that has a copy of it, or waits for one. Never of one that was taken. */
-  async drop(error: ShrinkerError): Promise<void> {
-    if (this.#state === "taken" || this.#state === "running" || this.#state === "ended") return;
-    this.error = error;
-    await this.#machine?.discard().catch(() => this.#machine?.qmp.close());
-    await this.#end();
+  drop(error: ShrinkerError): Promise<void> {
+    return this.#inTurn(() => this.#drop(error));
   }
 
   /** The source knows that the guest runs here, or needs to know no more. */
-  async confirmed(): Promise<void> {
-    if (this.#state !== "running") return;
-    await this.#machine?.qmp.close();
-    await this.#end();
+  confirmed(): Promise<void> {
+    return this.#inTurn(async () => {
+      if (this.#state === "running") await this.#end();
+    });
   }
 
   /** This process ends; another takes up what has to be. */
-  async leave(): Promise<void> {
-    if (this.#state === "ended") return;
-    if (this.#state === "prepared") return this.drop(new ShrinkerError("cancelled", "The receiver ends"));
-    this.#watching.abort();
-    await this.#machine?.qmp.close();
-    await this.#journal.release();
+  leave(): Promise<void> {
+    return this.#inTurn(async () => {
+      if (this.#state === "ended") return;
+      if (this.#state === "prepared") return this.#drop(new ShrinkerError("cancelled", "The receiver ends"));
+      this.#watching.abort();
+      await this.#machine?.qmp.close();
+      await this.#journal.release();
+    });
   }
 
-  async say(word: Word): Promise<void> {
+  async say(word: DestinationWord): Promise<void> {
     await this.#say?.(word).catch(() => {});
   }
 
-  /** Tells when the guest is loaded, or that it never will be. */
+  #inTurn(work: () => Promise<void>): Promise<void> {
+    const done = this.#turn.then(work);
+    this.#turn = done.catch(() => {});
+    return done;
+  }
+
+  async #drop(error: ShrinkerError): Promise<void> {
+    if (this.#state === "taken" || this.#state === "running" || this.#state === "ended") return;
+    this.error = error;
+    if (this.#waiting) await end(this.#waiting);
+    await this.#end();
+  }
+
+  /** Tells when the guest is loaded, or that it never will be. Never rejects. */
   async #watch(): Promise<void> {
     const { migration } = this;
     const signal = AbortSignal.any([this.#context.signal, this.#watching.signal]);
-    try {
-      await this.#machine!.loaded(signal);
-      await this.#journal.update({ phase: "loaded" });
-    } catch (thrown) {
-      if (this.#state === "ended" || signal.aborted) return;
-      const error = asShrinkerError(thrown);
-      await this.drop(error);
-      return this.say({ type: "failed", migration, ...told(error) });
-    }
-    this.#become("loaded");
-    await this.say({ type: "loaded", migration });
-    await this.#watchLoaded();
+    let word: DestinationWord | undefined;
+    const loaded = async () => {
+      try {
+        await this.#machine!.loaded(signal);
+        return undefined;
+      } catch (error) {
+        return asShrinkerError(error);
+      }
+    };
+    let error = await loaded();
+    await this.#inTurn(async () => {
+      if (this.#state !== "prepared" || signal.aborted) return;
+      if (!error)
+        await this.#journal.update({ phase: "loaded" }).catch((why) => {
+          error = asShrinkerError(why);
+        });
+      if (error) await this.#drop(error);
+      else this.#become("loaded");
+      word = error ? { type: "failed", migration, ...told(error) } : { type: "loaded", migration };
+    });
+    if (word) await this.say(word);
+    if (word?.type === "loaded") await this.#watchLoaded();
   }
 
-  /** A copy whose QEMU dies before it was taken is lost, and its source has to know: it may take the guest back. */
+  /** A copy whose QEMU dies before it was taken is lost, and its source has to know: it may take the guest back. Never rejects. */
   async #watchLoaded(): Promise<void> {
     await this.#machine!.qmp.closed;
-    if (this.#state !== "loaded" || this.#watching.signal.aborted) return;
-    this.error = new ShrinkerError("input", `The QEMU that had loaded "${this.name}" has died`);
-    await this.#journal.update({ phase: "lost" });
-    this.#become("lost");
-    await this.say({ type: "failed", migration: this.migration, ...told(this.error) });
+    let error: ShrinkerError | undefined;
+    await this.#inTurn(async () => {
+      if (this.#state !== "loaded" || this.#watching.signal.aborted) return;
+      error = this.error = new ShrinkerError("input", `The QEMU that had loaded "${this.name}" has died`);
+      // Whoever takes it up finds it dead, too.
+      await this.#journal.update({ phase: "lost" }).catch(() => {});
+      this.#become("lost");
+    });
+    if (error) await this.say({ type: "failed", migration: this.migration, ...told(error) });
   }
 
   async #end(): Promise<void> {
     this.#watching.abort();
+    await this.#machine?.qmp.close();
     this.#become("ended");
-    await this.#journal.remove();
-    if (this.#folder !== undefined) await rm(this.#folder, { recursive: true, force: true });
+    await this.#journal.remove().catch(() => this.#journal.release());
+    if (this.#folder !== undefined) await rm(this.#folder, { recursive: true, force: true }).catch(() => {});
   }
 
-  #become(state: ArrivalState | "running" | "ended"): void {
+  #become(state: State): void {
     if (this.#state === state) return;
     this.#state = state;
     this.#context.onState(this);
   }
+}
+
+/** Ends a QEMU that waits for a guest, or has a copy of one. Never rejects. */
+async function end({ qmp, kill }: WaitingMachine): Promise<void> {
+  await new QemuDestination(qmp).discard().catch(() => kill?.());
+  await qmp.close();
 }
 
 async function socketFolder(parent: string): Promise<string> {
@@ -222,5 +312,5 @@ async function check({ name, machine }: WordOf<"prepare">, qmp: QmpClient): Prom
   const here = await describe(qmp);
   const facts = { ...here, ...machine, cpuModel: machine.cpuModel };
   const against = compatible(facts, here);
-  if (against.length > 0) throw new ShrinkerError("refused", `"${name}" can't go on here: ${against.join("; ")}`);
+  if (against.length > 0) throw heard("refused", `"${name}" can't go on here: ${against.join("; ")}`);
 }

@@ -1,24 +1,54 @@
-import { asShrinkerError, told } from "../engine/told.ts";
-import { ShrinkerError } from "../errors.ts";
-import { QmpClient } from "../machines/qemu/qmp.ts";
-import { quitQemu } from "../machines/qemu/run-state.ts";
+import { asShrinkerError, heard, told } from "../engine/told.ts";
+import { ProtocolError, ShrinkerError } from "../errors.ts";
+import type { QmpClient } from "../machines/qemu/qmp.ts";
+import { quitQemu, runState } from "../machines/qemu/run-state.ts";
 import type { DialService } from "../tunnel/exit.ts";
-import { decodeWord, encodeWord, machineService, type Word } from "../wire/handover.ts";
+import {
+  type DestinationWord,
+  decodeSourceWord,
+  encodeWord,
+  machineService,
+  type SourceWord,
+  type WordOf,
+} from "../wire/handover.ts";
 import { Arrival, type ArrivalContext, type Say } from "./arrival.ts";
 import { Journal, type JournalEntry, listJournals } from "./journal.ts";
 import type { Tell } from "./mailbox.ts";
+import { reach } from "./reach.ts";
 
-/** To reach a QEMU that another process has left. */
-const PROBE_MS = 2000;
+/** Words of a session that wait for earlier ones. */
+const MAX_WAITING = 1024;
 const key = (migration: Uint8Array) => Buffer.from(migration).toString("hex");
+
+/** What became of a guest in a session. */
+export interface ArrivalFate {
+  readonly name: string;
+  readonly landed: boolean;
+  readonly error?: ShrinkerError;
+}
+
+export interface ArrivalSession {
+  /** Takes a TELL frame. Throws a `ProtocolError` for what is no word of a source, or too many. */
+  told(payload: Buffer): void;
+  /** Where connections for a guest go. */
+  services(name: string): DialService | undefined;
+  /** The session is over. Resolves with what became of the guests that it was about, once that is known; never rejects. */
+  ended(): Promise<ArrivalFate[]>;
+}
+
+/** A guest that is being got ready for. */
+interface Preparing {
+  readonly name: string;
+  readonly stop: AbortController;
+}
 
 /** The guests that arrive at a destination, over all of its sessions. */
 export class Arrivals {
   readonly #context: ArrivalContext;
   readonly #connect: (address: string, signal: AbortSignal) => ReturnType<DialService>;
+  /** By migration, as are those below. */
   readonly #arrivals = new Map<string, Arrival>();
-  /** Names of guests that are being prepared. */
-  readonly #preparing = new Set<string>();
+  readonly #preparing = new Map<string, Preparing>();
 
   /** @param connect dials a local socket, `unix:PATH` */
   constructor(context: ArrivalContext, connect: (address: string, signal: AbortSignal) => ReturnType<DialService>) {
@@ -26,7 +56,10 @@ export class Arrivals {
     this.#connect = connect;
   }
 
-  /** Takes up what another process has left. Resolves with what it found, for people. */
+  /**
+   * Takes up what another process has left. Resolves with what it found, for people; rejects where it can't be told what has
+   * become of a guest, as with a QEMU that serves somebody else.
+   */
   async recover(): Promise<string[]> {
     const notes: string[] = [];
     for (const entry of await listJournals(this.#context.state)) {
@@ -35,23 +68,48 @@ export class Arrivals {
     return notes.filter((note) => note !== "");
   }
 
-  /** A session's end of all hand-overs: takes its words, in order, and says where its connections go. */
+  /** A session's end of all hand-overs: takes its words, those of a migration in order, and says where its connections go. */
   session(tell: Tell): ArrivalSession {
     const say: Say = (word) => tell(encodeWord(word));
-    let handled: Promise<void> = Promise.resolve();
+    const handled = new Map<string, Promise<void>>();
+    const fates = new Map<string, ArrivalFate>();
+    const met = new Set<Arrival>();
+    let waiting = 0;
+    const handle = async (word: SourceWord) => {
+      const error = await this.#handle(word, say);
+      const arrival = this.#arrivals.get(key(word.migration));
+      if (arrival) met.add(arrival);
+      if (error && word.type === "prepare") fates.set(word.name, { name: word.name, landed: false, error });
+      this.#forgetEnded();
+    };
     return {
       told: (payload) => {
-        const word = decodeWord(payload);
-        handled = handled.then(() => this.#handle(word, say));
+        const word = decodeSourceWord(payload);
+        const id = key(word.migration);
+        if (++waiting > MAX_WAITING) throw new ProtocolError("The peer says too much of migrations at once");
+        if (word.type === "cancel") this.#preparing.get(id)?.stop.abort(heard(word.code, word.message));
+        // Not one queue for all: a guest that stands still must not wait until there is a place for another one.
+        const done = (handled.get(id) ?? Promise.resolve())
+          .then(() => handle(word))
+          .finally(() => {
+            waiting--;
+            if (handled.get(id) === done) handled.delete(id);
+          });
+        handled.set(id, done);
       },
       services: (name) => {
         const arrival = [...this.#arrivals.values()].find(({ migration }) => machineService(migration) === name);
-        return arrival && ((signal) => this.#connect(arrival.address, signal));
+        const address = arrival?.address;
+        return address === undefined ? undefined : (signal) => this.#connect(address, signal);
       },
       ended: async () => {
-        await handled;
+        for (const id of handled.keys())
+          this.#preparing.get(id)?.stop.abort(new ShrinkerError("link", "The source has gone"));
+        await Promise.all(handled.values());
         await Promise.all([...this.#arrivals.values()].map((arrival) => arrival.part(say)));
         this.#forgetEnded();
+        for (const arrival of met) fates.set(arrival.name, fateOf(arrival));
+        return [...fates.values()];
       },
     };
   }
@@ -61,17 +119,18 @@ export class Arrivals {
     await Promise.all([...this.#arrivals.values()].map((arrival) => arrival.leave()));
   }
 
-  async #handle(word: Word, say: Say): Promise<void> {
+  /** Resolves with what was answered to be wrong; never rejects. */
+  async #handle(word: SourceWord, say: Say): Promise<ShrinkerError | undefined> {
     const { migration } = word;
     const arrival = this.#arrivals.get(key(migration));
     arrival?.meet(say);
-    const answer = (reply: Word) => say(reply).catch(() => {});
+    const answer = (reply: DestinationWord) => say(reply).catch(() => {});
     try {
       if (word.type === "prepare") {
         await this.#prepare(word, say);
         await answer({ type: "prepared", migration });
       } else if (word.type === "cancel") {
-        await arrival?.drop(new ShrinkerError(word.code, `The source keeps it: ${word.message}`));
+        await arrival?.drop(heard(word.code, word.message, "The source keeps it: "));
         // Of one that was taken it isn't true.
         if (!arrival || arrival.state === "ended") await answer({ type: "cancelled", migration });
       } else if (word.type === "settle") {
@@ -82,55 +141,82 @@ export class Arrivals {
         if (!arrival) throw new ShrinkerError("refused", "Nothing is known here of this migration");
         await arrival.take();
         await answer({ type: "running", migration });
-      } else if (word.type === "confirm") await arrival?.confirmed();
-    } catch (error) {
-      const type = word.type === "prepare" ? "refused" : "failed";
-      await answer({ type, migration, ...told(asShrinkerError(error)) });
+        await arrival.verify();
+      } else await arrival?.confirmed();
+      return undefined;
+    } catch (thrown) {
+      const error = asShrinkerError(thrown);
+      if (word.type === "prepare") this.#context.onRefused(word.name, error);
+      await answer({ type: word.type === "prepare" ? "refused" : "failed", migration, ...told(error) });
+      return error;
     }
-    this.#forgetEnded();
   }
 
-  async #prepare(word: Extract<Word, { type: "prepare" }>, say: Say): Promise<void> {
+  async #prepare(word: WordOf<"prepare">, say: Say): Promise<void> {
     const { name, migration } = word;
-    const other = [...this.#arrivals.values()].find((arrival) => arrival.name === name);
-    // Whoever has the guest now knows that it had arrived here then.
-    if (other?.state === "running") {
-      await other.confirmed();
-      this.#forgetEnded();
-    } else if (other || this.#preparing.has(name)) {
-      const state = other?.state ?? "being prepared";
-      throw new ShrinkerError(
-        "refused",
-        `Another migration of "${name}" is ${state} here: see \`shrinker list --migrations\``,
-      );
+    const id = key(migration);
+    if (this.#arrivals.has(id) || this.#preparing.has(id))
+      throw new ShrinkerError("refused", "This migration has begun already");
+    const others = [...this.#arrivals.values()].filter((arrival) => arrival.name === name);
+    const busy = others.find(({ state }) => state !== "running" && state !== "ended")?.state;
+    if (busy !== undefined || [...this.#preparing.values()].some((other) => other.name === name)) {
+      const message = `Another migration of "${name}" is ${busy ?? "being prepared"} here: see \`shrinker list --migrations\``;
+      throw new ShrinkerError("refused", message);
     }
-    if (this.#arrivals.has(key(migration))) throw new ShrinkerError("refused", "This migration has begun already");
-    this.#preparing.add(name);
+    const stop = new AbortController();
+    const signal = AbortSignal.any([this.#context.signal, stop.signal]);
+    this.#preparing.set(id, { name, stop });
     try {
-      this.#arrivals.set(key(migration), await Arrival.prepare(word, this.#context, say));
+      this.#arrivals.set(id, await Arrival.prepare(word, this.#context, signal, say));
     } finally {
-      this.#preparing.delete(name);
+      this.#preparing.delete(id);
+    }
+    // Whoever has the guest now knows that it had arrived here then.
+    for (const other of others) await other.confirmed();
+  }
+
+  async #recoverOne({ id, name }: JournalEntry): Promise<string> {
+    const journal = await this.#resume(id);
+    if (!journal) return "";
+    const { phase, started, runs } = journal.entry;
+    const needless = phase === "lost" || (phase === "taken" && started);
+    let qmp: QmpClient | undefined;
+    try {
+      qmp = needless ? undefined : await reach(journal.entry, this.#context.signal);
+      if (phase === "prepared") {
+        await (qmp && endWaiting(qmp));
+        await journal.remove();
+        return `"${name}" had not arrived yet: ended what waited for it`;
+      }
+      const arrival = await Arrival.resume(this.#context, journal, qmp);
+      this.#arrivals.set(id, arrival);
+      if (arrival.state === "running") return `"${name}" has arrived here, which its source may not know yet`;
+      if (arrival.state === "lost")
+        return `"${name}" was loaded here, but its QEMU has died: its source may take it back`;
+      if (arrival.state === "loaded") return `"${name}" is loaded here, and waits for the source's word`;
+      if (!qmp) return `"${name}" was taken here, but its QEMU has ended since: see \`shrinker resolve\``;
+    } catch (error) {
+      await qmp?.close();
+      await journal.release();
+      throw error;
+    }
+    try {
+      await this.#arrivals.get(id)?.take();
+      return `"${name}" was taken, and ${runs ? "runs" : "stays paused"} here`;
+    } catch (error) {
+      // It stays taken: the source's next word has this tried again.
+      return `"${name}" was taken here, but does not run: ${asShrinkerError(error).message}`;
     }
   }
 
-  async #recoverOne({ id, name, phase, qmp: path, runs }: JournalEntry): Promise<string> {
-    const journal = await Journal.resume(this.#context.state, { role: "destination", id });
-    if (!journal) return "";
-    const signal = AbortSignal.any([this.#context.signal, AbortSignal.timeout(PROBE_MS)]);
-    const qmp = await QmpClient.connect(path, { signal }).catch(() => undefined);
-    if (phase === "prepared") {
-      await (qmp && quitQemu(qmp).catch(() => qmp.close()));
-      await journal.remove();
-      return `"${name}" had not arrived yet: ended what waited for it`;
+  /** Undefined where it has ended, or another process works on it. */
+  async #resume(id: string): Promise<Journal | undefined> {
+    try {
+      return await Journal.resume(this.#context.state, { role: "destination", id });
+    } catch (error) {
+      if (error instanceof ShrinkerError && error.code === "refused") return undefined;
+      throw error;
     }
-    const arrival = await Arrival.resume(this.#context, journal, qmp);
-    this.#arrivals.set(id, arrival);
-    if (arrival.state === "lost")
-      return `"${name}" was loaded here, but its QEMU has died: its source may take it back`;
-    if (arrival.state === "loaded") return `"${name}" is loaded here, and waits for the source's word`;
-    if (!qmp) return `"${name}" was taken here, but its QEMU has ended since: see \`shrinker resolve\``;
-    await arrival.take();
-    return `"${name}" was taken, and ${runs ? "runs" : "stays paused"} here`;
   }
 
   #forgetEnded(): void {
@@ -138,11 +224,21 @@ export class Arrivals {
   }
 }
 
-export interface ArrivalSession {
-  /** Takes a TELL frame. Throws a `ProtocolError` for what is none. */
-  told(payload: Buffer): void;
-  /** Where connections for a guest go. */
-  services(name: string): DialService | undefined;
-  /** The session is over. Never rejects. */
-  ended(): Promise<void>;
+function fateOf(arrival: Arrival): ArrivalFate {
+  const { name, landed, error, state } = arrival;
+  if (error) return { name, landed: false, error };
+  if (landed) return { name, landed };
+  const message = `"${name}" is ${state} here, and its source has not said more: start the receiver again, or see \`shrinker resolve ${name}\``;
+  return { name, landed, error: new ShrinkerError("unsettled", message) };
+}
+
+/** Ends a QEMU that waited for a guest which never came. Whoever has let it run meanwhile has another use for it. */
+async function endWaiting(qmp: QmpClient): Promise<void> {
+  try {
+    if (!(await runState(qmp)).running) await quitQemu(qmp);
+  } catch {
+    // It ends by itself, or its owner sees to it.
+  } finally {
+    await qmp.close();
+  }
 }

@@ -4,6 +4,7 @@ import { checkStreamName } from "../machines/image/name.ts";
 import { describe, type VmDescription } from "../machines/qemu/description.ts";
 import { QmpClient } from "../machines/qemu/qmp.ts";
 import { isLive, runState } from "../machines/qemu/run-state.ts";
+import { socketIdentity } from "../machines/qemu/socket-path.ts";
 import { QemuSource } from "../machines/qemu/source.ts";
 import { Journal } from "./journal.ts";
 
@@ -49,8 +50,14 @@ export async function begin(options: BeginOptions): Promise<Departing> {
     if (why) throw new ShrinkerError("refused", `"${name}" can't move: ${why}`);
     const ran = isLive(await runState(qmp));
     const id = randomBytes(16).toString("hex");
+    const socket = await socketIdentity(path);
+    if (socket === undefined)
+      throw new ShrinkerError(
+        "input",
+        `The socket "${path}" is gone: whoever takes up after a crash could not reach it`,
+      );
     const journal = await Journal.create(state, {
-      ...{ id, role: "source", phase: "begun", name, qmp: path, to, keepSource },
+      ...{ id, role: "source", phase: "begun", name, qmp: path, socket, to, keepSource },
       ran,
       runs: ran && !paused,
     });
@@ -64,7 +71,9 @@ export async function begin(options: BeginOptions): Promise<Departing> {
 /** What keeps a guest from leaving, and what to do. */
 function obstacle({ runState, blockers, disks }: VmDescription, sharedStorage: boolean): string | undefined {
   if (runState === "inmigrate") return "it waits for a migration itself";
-  if (runState === "postmigrate") return "it has been migrated already; see `shrinker list --migrations`";
+  if (runState === "postmigrate")
+    return "it has been migrated already; see `shrinker list --migrations`, and if it runs nowhere else, let it run again";
+  if (runState === "finish-migrate") return "another migration of it is about to end";
   if (blockers.length > 0) return `${blockers.join("; ")}; remove what QEMU can't migrate`;
   const local = sharedStorage ? undefined : disks.find(({ writable }) => writable);
   if (!local) return undefined;

@@ -1,18 +1,24 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { SourceSession } from "../engine/session.ts";
 import { asShrinkerError } from "../engine/told.ts";
-import { CancelledError, ShrinkerError } from "../errors.ts";
+import { abortReason, CancelledError, type ShrinkerError } from "../errors.ts";
 import type { MigrationStatus } from "../machines/qemu/status.ts";
 import type { Listener } from "../transport/transport.ts";
 import type { TunnelEntrance } from "../tunnel/entrance.ts";
 import type { Departing } from "./begin.ts";
-import { type Departed, type DepartureOptions, depart, type Phase } from "./departure.ts";
+import { type DepartureOptions, depart, lostCopy, type MoveOutcome, type Phase } from "./departure.ts";
+import { unsettled } from "./give.ts";
 import { Journal, type JournalEntry } from "./journal.ts";
 import type { Mailbox } from "./mailbox.ts";
-import { forget, settle } from "./settle.ts";
+import { settle } from "./settle.ts";
+import { forget } from "./take-back.ts";
+import type { Left } from "./take-up.ts";
 
-/** Between attempts to reach a destination that has not said whether guests run there. */
-const RETRY_MS = 1000;
+/** Before the first attempt to ask a destination again, and at most between two. */
+const RETRY_MS = 50;
+const MAX_RETRY_MS = 1000;
+/** What the destination gets to end a session in which nothing is left to do. */
+const FINISH_MS = 10_000;
 
 /** A session over which guests are handed over. */
 export interface ClusterLink {
@@ -26,6 +32,8 @@ export interface ClusterOptions extends DepartureOptions {
   readonly open: () => Promise<ClusterLink>;
   /** State folder. */
   readonly state: string;
+  /** Where guests go, as in their journals. */
+  readonly to: string;
   /** How many guests move at once; the others follow in their order. */
   readonly parallel: number;
   /** Milliseconds for which the destination is asked again about guests that were given to it. */
@@ -34,133 +42,150 @@ export interface ClusterOptions extends DepartureOptions {
   readonly signal: AbortSignal;
   readonly onPhase: (name: string, phase: Phase) => void;
   readonly onStatus: (name: string, status: MigrationStatus) => void;
+  /** The destination is going to be asked again about guests that were given to it, and why. */
+  readonly onUnsettled: (names: readonly string[], why: ShrinkerError) => void;
   readonly onOutcome: (outcome: MoveOutcome) => void;
-}
-
-/** Where a guest is in the end. `unknown`: it stands still at the source, and may run at the destination. */
-export interface MoveOutcome {
-  readonly name: string;
-  readonly where: "source" | "destination" | "unknown";
-  readonly departed: Departed | undefined;
-  readonly error: ShrinkerError | undefined;
 }
 
 /**
  * Moves guests over one session, so that what one of them has sent, the others refer to. A guest that can't be moved stays, and
- * stops no other. Rejects only where the destination can't be reached at all; then nothing has changed.
- * @param given journals of earlier runs whose guests were given away: these are settled first
- * @param aborted and of those that were given up, of which the destination is told
+ * stops no other. Rejects only where the destination can't be reached at all and no guest was given to it before; then nothing
+ * has changed.
+ * @param left by earlier runs: guests that were given away are settled first, of those that were given up the destination is told
  */
 export async function moveCluster(
   departing: readonly Departing[],
-  given: readonly JournalEntry[],
-  aborted: readonly JournalEntry[],
+  left: Left,
   options: ClusterOptions,
 ): Promise<MoveOutcome[]> {
   const { signal, onOutcome } = options;
-  let link: ClusterLink;
-  try {
-    link = await options.open();
-  } catch (error) {
-    await Promise.all(departing.map(abandon));
-    throw error;
-  }
-  for (const entry of aborted) await withJournal(options.state, entry, (journal) => forgetOver(link, journal));
-  const outcomes = await settleAll(link, given, options);
-  const queue = [...departing];
-  const work = async () => {
-    for (let next = queue.shift(); next; next = queue.shift()) {
-      const outcome = signal.aborted ? await cancelled(next) : await moveOne(next, link, options);
-      outcomes.push(outcome);
-      if (outcome.where !== "unknown") onOutcome(outcome);
-    }
+  const outcomes = new Map<string, MoveOutcome>();
+  const note = (outcome: MoveOutcome) => {
+    outcomes.set(outcome.name, outcome);
+    if (outcome.where !== "unknown") onOutcome(outcome);
   };
-  await Promise.all(Array.from({ length: Math.max(1, options.parallel) }, work));
-  await Promise.race([link.session.finish(0), link.session.failed]).catch((error) => link.session.abort(error));
-
-  const until = performance.now() + options.settleMs;
-  for (;;) {
-    const open = outcomes.filter(({ where }) => where === "unknown");
-    if (open.length === 0 || signal.aborted || performance.now() > until) break;
-    await sleep(RETRY_MS, undefined, { signal }).catch(() => {});
-    for (const outcome of await settleAgain(open, departing, given, options)) {
-      outcomes[outcomes.findIndex(({ name }) => name === outcome.name)] = outcome;
+  try {
+    const link = await options.open();
+    await forgetAll(link, left.aborted, options);
+    await settleAll(link, left.given, options, note);
+    const queue = [...departing];
+    const work = async () => {
+      for (let next = queue.shift(); next; next = queue.shift())
+        note(signal.aborted ? await cancelled(next) : await moveOne(next, link, options));
+    };
+    await Promise.all(Array.from({ length: Math.max(1, options.parallel) }, work));
+    await finish(link, signal);
+  } catch (thrown) {
+    const error = asShrinkerError(thrown);
+    for (const guest of departing.filter(({ name }) => !outcomes.has(name))) {
+      await abandon(guest);
+      note({ name: guest.name, where: "source", departed: undefined, error });
     }
+    if (left.given.length === 0) throw error;
+    for (const entry of left.given.filter(({ name }) => !outcomes.has(name))) note(unknown(entry, error));
   }
-  for (const outcome of outcomes) if (outcome.where === "unknown") onOutcome(outcome);
-  return outcomes;
+  await settleRest([...departing.map(({ journal }) => journal.entry), ...left.given], outcomes, options, note);
+  for (const outcome of outcomes.values()) if (outcome.where === "unknown") onOutcome(outcome);
+  return [...outcomes.values()];
 }
 
 async function moveOne(departing: Departing, link: ClusterLink, options: ClusterOptions): Promise<MoveOutcome> {
   const { name } = departing;
   const { session, mailbox, entrance } = link;
-  const context = {
+  return depart(departing, {
     ...{ mailbox, entrance, options, sender: session.sender, failed: session.failed, tell: session.tell },
     ...{ signal: options.signal, listenLocal: options.listenLocal },
     onPhase: (phase: Phase) => options.onPhase(name, phase),
     onStatus: (status: MigrationStatus) => options.onStatus(name, status),
-  };
+  });
+}
+
+/** Ends the session in order, unless it has failed, or somebody does not want to wait for that. Never rejects. */
+async function finish({ session }: ClusterLink, signal: AbortSignal): Promise<void> {
+  const over = AbortSignal.any([signal, AbortSignal.timeout(FINISH_MS)]);
+  const stopped = Promise.withResolvers<never>();
+  const stop = () => stopped.reject(abortReason(over));
+  over.addEventListener("abort", stop, { once: true });
+  if (over.aborted) stop();
   try {
-    return { name, where: "destination", departed: await depart(departing, context), error: undefined };
-  } catch (thrown) {
-    const error = asShrinkerError(thrown);
-    return { name, where: error.code === "unsettled" ? "unknown" : "source", departed: undefined, error };
+    await Promise.race([session.finish(0), session.failed, stopped.promise]);
+  } catch (error) {
+    await session.abort(error as Error);
+  } finally {
+    over.removeEventListener("abort", stop);
   }
 }
 
-/** Asks about guests that were given away. */
-async function settleAll(link: ClusterLink, given: readonly JournalEntry[], options: ClusterOptions) {
-  const outcomes: MoveOutcome[] = [];
-  for (const entry of given) {
-    const outcome = await withJournal(options.state, entry, async (journal): Promise<MoveOutcome> => {
-      const { name } = entry;
-      const talk = link.mailbox.open(journal.migration, link.session.tell);
-      try {
-        const where = await settle(journal, talk, { failed: link.session.failed, signal: options.signal });
-        const message = `"${name}" goes on at the source: the destination had lost its copy. Run it again to move it`;
-        const error = where === "source" ? new ShrinkerError("input", message) : undefined;
-        return { name, where, departed: undefined, error };
-      } catch (error) {
-        await journal.release();
-        return { name, where: "unknown", departed: undefined, error: asShrinkerError(error) };
-      } finally {
-        link.mailbox.close(talk);
-      }
-    });
-    if (outcome) outcomes.push(outcome);
-  }
-  for (const outcome of outcomes) if (outcome.where !== "unknown") options.onOutcome(outcome);
-  return outcomes;
-}
+type Note = (outcome: MoveOutcome) => void;
 
-async function settleAgain(
-  open: readonly MoveOutcome[],
-  departing: readonly Departing[],
-  given: readonly JournalEntry[],
+/** Asks again, over other sessions, about guests of which the destination has not said that they run there. */
+async function settleRest(
+  entries: readonly JournalEntry[],
+  outcomes: ReadonlyMap<string, MoveOutcome>,
   options: ClusterOptions,
-): Promise<MoveOutcome[]> {
-  const entries = [...departing.map(({ journal }) => journal.entry), ...given];
-  const wanted = entries.filter((entry) => open.some(({ name }) => name === entry.name));
-  let link: ClusterLink;
-  try {
-    link = await options.open();
-  } catch {
-    return [];
+  note: Note,
+): Promise<void> {
+  const until = performance.now() + options.settleMs;
+  for (let delay = RETRY_MS; ; delay = Math.min(2 * delay, MAX_RETRY_MS)) {
+    const open = [...outcomes.values()].filter(({ where }) => where === "unknown");
+    if (open.length === 0 || options.signal.aborted || performance.now() > until) return;
+    const names = open.map(({ name }) => name);
+    if (delay === RETRY_MS) options.onUnsettled(names, open[0]!.error!);
+    // Meanwhile they stand still.
+    await sleep(delay, undefined, { signal: options.signal }).catch(() => {});
+    try {
+      const link = await options.open();
+      const wanted = entries.filter(({ name }) => names.includes(name));
+      await settleAll(link, wanted, options, note);
+      await finish(link, options.signal);
+    } catch {
+      // What is known so far stays known.
+    }
   }
-  const settled = await settleAll(link, wanted, options);
-  await Promise.race([link.session.finish(0), link.session.failed]).catch((error) => link.session.abort(error));
-  return settled;
 }
 
-async function forgetOver({ mailbox, session }: ClusterLink, journal: Journal): Promise<void> {
-  const talk = mailbox.open(journal.migration, session.tell);
-  await forget(journal, talk);
-  mailbox.close(talk);
+/** Asks about guests that were given away. Never rejects. */
+async function settleAll(link: ClusterLink, given: readonly JournalEntry[], options: ClusterOptions, note: Note) {
+  for (const entry of given) {
+    const { name } = entry;
+    let journal: Journal | undefined;
+    let talk: ReturnType<Mailbox["open"]> | undefined;
+    try {
+      journal = await Journal.resume(options.state, entry);
+      // Somebody has resolved it.
+      if (journal?.entry.phase !== "given") continue;
+      talk = link.mailbox.open(journal.migration, link.session.tell);
+      const where = await settle(journal, talk, { failed: link.session.failed, signal: options.signal });
+      const error = where === "source" ? lostCopy(entry) : undefined;
+      note({ name, where, departed: undefined, error });
+    } catch (error) {
+      const here = journal !== undefined && journal.entry.phase !== "given";
+      note(
+        here ? { name, where: "source", departed: undefined, error: asShrinkerError(error) } : unknown(entry, error),
+      );
+    } finally {
+      await journal?.release();
+      if (talk) link.mailbox.close(talk);
+    }
+  }
 }
 
-async function withJournal<T>(state: string, entry: JournalEntry, work: (journal: Journal) => Promise<T>) {
-  const journal = await Journal.resume(state, entry);
-  return journal && work(journal);
+function unknown(entry: JournalEntry, why: unknown): MoveOutcome {
+  return { name: entry.name, where: "unknown", departed: undefined, error: unsettled(entry, why) };
+}
+
+/** Has the destination drop what it has of migrations that were given up. What it can't be told stays for another time. */
+async function forgetAll({ mailbox, session }: ClusterLink, aborted: readonly JournalEntry[], options: ClusterOptions) {
+  for (const entry of aborted) {
+    // Another destination would know nothing of it.
+    if (entry.to !== options.to) continue;
+    const journal = await Journal.resume(options.state, entry);
+    if (!journal) continue;
+    const talk = mailbox.open(journal.migration, session.tell);
+    await forget(journal, talk).catch(() => {});
+    await journal.release();
+    mailbox.close(talk);
+  }
 }
 
 async function cancelled(departing: Departing): Promise<MoveOutcome> {
@@ -168,8 +193,8 @@ async function cancelled(departing: Departing): Promise<MoveOutcome> {
   return { name: departing.name, where: "source", departed: undefined, error: new CancelledError() };
 }
 
-/** Nothing has been done with it yet. */
+/** Nothing has been done with it yet. Never rejects. */
 export async function abandon({ machine, journal }: Departing): Promise<void> {
   await machine.qmp.close();
-  await journal.remove();
+  await journal.remove().catch(() => journal.release());
 }

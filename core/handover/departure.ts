@@ -1,36 +1,37 @@
 import type { Sender } from "../engine/sender.ts";
 import { asShrinkerError } from "../engine/told.ts";
 import { abortReason, LinkError, ShrinkerError } from "../errors.ts";
-import { QmpClient } from "../machines/qemu/qmp.ts";
-import type { QemuSource } from "../machines/qemu/source.ts";
+import { QmpError } from "../machines/qemu/qmp.ts";
+import { isLive, runState } from "../machines/qemu/run-state.ts";
+import { QemuSource } from "../machines/qemu/source.ts";
 import type { MigrationStatus } from "../machines/qemu/status.ts";
 import type { Connection, Listener } from "../transport/transport.ts";
 import type { TunnelEntrance } from "../tunnel/entrance.ts";
 import { machineService } from "../wire/handover.ts";
 import type { Departing } from "./begin.ts";
-import { confirm, give } from "./give.ts";
+import { confirm, type GiveContext, give, unsettled } from "./give.ts";
+import type { Journal, JournalEntry } from "./journal.ts";
+import { later, onTimeout, switchoverLimit, type Timeout } from "./limits.ts";
 import type { Mailbox, Talk, Tell } from "./mailbox.ts";
+import { reach, standingStill } from "./reach.ts";
 import { settle } from "./settle.ts";
 import { takeBack } from "./take-back.ts";
 
 /** A destination may have to start a QEMU. */
 const PREPARE_MS = 60_000;
-/** To see whether a QEMU still listens. */
-const PROBE_MS = 1000;
+/** What the destination gets to say that the guest runs, when the user wants to end. */
+const PATIENCE_MS = 5000;
 /** For the reason of a failure that QEMU only calls a broken stream. */
 const REASON_MS = 500;
 
 /** The phases of a hand-over, as libvirt names them: what is here, who takes it, copying, the switch, and letting go. */
 export type Phase = "begin" | "prepare" | "perform" | "finish" | "confirm";
 
-export interface DepartureOptions {
+export interface DepartureOptions extends Timeout {
   /** Bytes a second of the machine's stream, at most. */
   readonly bandwidth?: number | undefined;
   readonly downtimeLimitMs?: number | undefined;
   readonly autoConverge?: boolean | undefined;
-  /** Milliseconds that copying may take, and what to do then. */
-  readonly timeoutMs?: number | undefined;
-  readonly onTimeout: "cancel" | "stop" | "postcopy";
   /** Milliseconds that the guest may stand still before it goes on at the source. */
   readonly switchoverTimeoutMs: number;
 }
@@ -57,71 +58,97 @@ export interface Departed {
   readonly downtimeMs: number | undefined;
 }
 
+/** Where a guest is in the end. `unknown`: it stands still at the source, and may run at the destination. */
+export interface MoveOutcome {
+  readonly name: string;
+  readonly where: "source" | "destination" | "unknown";
+  readonly departed: Departed | undefined;
+  /** Why it is not at the destination. */
+  readonly error: ShrinkerError | undefined;
+}
+
 /**
- * Hands a guest over. Until it is given away, every failure leaves it running here: rejects with why. After that, rejects with
- * `unsettled` where the destination's word is missing; the journal then stays, for `settle`.
+ * Hands a guest over. Until it is given away, every failure leaves it running here. After that its journal stays where the
+ * destination's word is missing, for `settle`. Never rejects.
  */
-export async function depart(departing: Departing, context: DepartureContext): Promise<Departed> {
-  const { machine, journal } = departing;
+export async function depart(departing: Departing, context: DepartureContext): Promise<MoveOutcome> {
+  const { name, machine, journal } = departing;
   const talk = context.mailbox.open(journal.migration, context.tell);
   const begun = performance.now();
   let stopped: number | undefined;
   const unlisten = machine.qmp.onEvent(({ event }) => {
     if (event === "STOP") stopped = performance.now();
   });
+  let qmp: QemuSource["qmp"] | undefined = machine.qmp;
   try {
-    try {
-      context.onPhase("prepare");
-      await prepare(departing, context, talk);
-      context.onPhase("perform");
-      await perform(departing, context, talk);
-    } catch (error) {
-      await takeBack(departing, talk, asShrinkerError(error));
-      throw error;
-    }
+    context.onPhase("prepare");
+    await prepare(departing, context, talk);
+    context.onPhase("perform");
+    await perform(departing, context, talk);
     context.onPhase("finish");
-    let now: number;
-    try {
-      await give(journal, talk, context);
-      now = performance.now();
-      context.onPhase("confirm");
-      await confirm(journal, talk, machine);
-    } catch (error) {
-      await askAgain(departing, talk, context, error);
-      now = performance.now();
-    }
-    return { totalMs: now - begun, downtimeMs: stopped === undefined ? undefined : now - stopped };
+    if (context.signal.aborted) throw abortReason(context.signal);
+    talk.check();
+    qmp = await standingStill(journal.entry, qmp);
+    await journal.update({ phase: "given" });
+  } catch (thrown) {
+    const back = qmp ? { journal, machine: new QemuSource(qmp) } : departing;
+    const error = await takeBack(back, talk, asShrinkerError(thrown));
+    context.mailbox.close(talk);
+    return { name, where: "source", departed: undefined, error };
   } finally {
     unlisten();
+  }
+  // It can't be taken back any more, so a user who wants to end waits for the word as well.
+  const patience = later(context.signal, PATIENCE_MS);
+  try {
+    const source = qmp && new QemuSource(qmp);
+    const giving = { failed: context.failed, signal: patience.signal };
+    const lost = await handOver(journal, talk, giving, source, () => {
+      const now = performance.now();
+      context.onPhase("confirm");
+      return { totalMs: now - begun, downtimeMs: stopped === undefined ? undefined : now - stopped };
+    });
+    return { name, ...lost };
+  } finally {
+    patience.stop();
     context.mailbox.close(talk);
   }
 }
 
-/** The destination can't say that the guest runs there. It may say what else is so; rejects where the guest is not there. */
-async function askAgain({ name, journal, machine }: Departing, talk: Talk, context: DepartureContext, error: unknown) {
+/** Has the destination let the guest run that was given to it; where it can't say so, it may say what else is so. */
+async function handOver(
+  journal: Journal,
+  talk: Talk,
+  context: GiveContext,
+  source: QemuSource | undefined,
+  departed: () => Departed,
+): Promise<Omit<MoveOutcome, "name">> {
+  const there = () => ({ where: "destination", departed: departed(), error: undefined }) as const;
   try {
-    const where = await settle(journal, talk, context, machine);
-    if (where === "destination") return;
-  } catch {
-    await machine.qmp.close();
-    await journal.release();
-    throw error;
+    await give(talk, context);
+  } catch (error) {
+    try {
+      const where = await settle(journal, talk, context, source);
+      return where === "destination" ? there() : { where, departed: undefined, error: lostCopy(journal.entry, error) };
+    } catch {
+      const known = journal.entry.phase !== "given";
+      return { where: known ? "source" : "unknown", departed: undefined, error: unsettled(journal.entry, error) };
+    }
   }
-  const message = `"${name}" goes on at the source: the destination has lost its copy before it ran`;
-  throw new ShrinkerError("input", message, { cause: error });
+  const outcome = there();
+  await confirm(journal, talk, source);
+  return outcome;
 }
 
 /** Has the destination get ready. */
 async function prepare({ name, description, journal }: Departing, context: DepartureContext, talk: Talk) {
   const { machine, ramBytes, vcpus, cpuModel, accelerator, qemu } = description;
   const facts = { machine, ramBytes, vcpus, accelerator, qemu, ...(cpuModel !== undefined && { cpuModel }) };
-  const paused = !journal.entry.runs;
-  const postcopy = context.options.onTimeout === "postcopy";
-  await talk.say({ type: "prepare", name, machine: facts, paused, postcopy });
+  const said = talk.say({ type: "prepare", name, machine: facts, paused: !journal.entry.runs });
   const late = () =>
     new LinkError(`The destination is not ready for "${name}" within ${PREPARE_MS / 1000} s: see what it says`);
   const prepared = talk.hear(["prepared"], { signal: context.signal, timeout: PREPARE_MS, late });
-  await Promise.race([prepared, context.failed]);
+  await Promise.race([Promise.all([said, prepared]), context.failed]);
 }
 
 /** Copies the guest until it is loaded, paused, at the destination and stopped here. */
@@ -135,7 +162,6 @@ async function perform(departing: Departing, context: DepartureContext, talk: Ta
     bandwidth: options.bandwidth,
     downtimeLimitMs: options.downtimeLimitMs,
     autoConverge: options.autoConverge,
-    postcopy: options.onTimeout === "postcopy",
     pauseBeforeSwitchover: false,
     keep,
   });
@@ -145,17 +171,17 @@ async function perform(departing: Departing, context: DepartureContext, talk: Ta
   const loaded = talk.hear(["loaded"], { signal });
   loaded.catch(() => {});
   try {
-    await machine.start(listener.address);
+    await start(departing, listener.address);
     const { onStatus } = context;
     const completed = machine.waitFor(["completed"], { signal, onStatus }).then(
       () => {},
       async (error) => {
         // A QEMU that dies when all of its guest is there has not kept it from moving.
-        if (await hasDied(machine)) await Promise.race([loaded, after(options.switchoverTimeoutMs, error)]);
+        if (await hasDied(departing)) await Promise.race([loaded, after(options.switchoverTimeoutMs, error)]);
         else await reasonOf(error, [broken, loaded]);
       },
     );
-    const timeout = onTimeout(departing, options, signal);
+    const timeout = onTimeout(departing, options, signal, limit);
     await Promise.race([Promise.all([completed, loaded]), context.failed, limit.exceeded, timeout]);
   } finally {
     limit.stop();
@@ -165,20 +191,33 @@ async function perform(departing: Departing, context: DepartureContext, talk: Ta
   }
 }
 
+/** Has QEMU begin to send the guest; the journal says so before. */
+async function start({ machine, journal }: Departing, uri: string): Promise<void> {
+  await journal.update({ started: true, ran: isLive(await runState(machine.qmp)) });
+  try {
+    await machine.start(uri);
+  } catch (error) {
+    // Then what moves it, or has stopped it, is somebody else.
+    if (error instanceof QmpError) await journal.update({ started: false });
+    throw error;
+  }
+}
+
 async function after(ms: number, error: unknown): Promise<never> {
   await new Promise((resolve) => setTimeout(resolve, ms).unref());
   throw error;
 }
 
 /** Whether nobody is left behind the QMP socket, so that the guest can't run here. */
-async function hasDied({ qmp }: QemuSource): Promise<boolean> {
-  const closed = await Promise.race([qmp.closed.then(() => true), Promise.resolve(false)]);
-  if (!closed) return false;
+async function hasDied({ machine: { qmp }, journal }: Departing): Promise<boolean> {
+  const open = new Promise<false>((resolve) => setImmediate(resolve, false));
+  if (!(await Promise.race([qmp.closed.then(() => true), open]))) return false;
   try {
-    await (await QmpClient.connect(qmp.path, { signal: AbortSignal.timeout(PROBE_MS), timeout: PROBE_MS })).close();
+    const again = await reach(journal.entry);
+    await again?.close();
+    return again === undefined;
+  } catch {
     return false;
-  } catch (error) {
-    return error instanceof ShrinkerError && error.code === "input";
   }
 }
 
@@ -210,42 +249,8 @@ function carryFrom(
   return broken.promise;
 }
 
-/** Limits how long the guest stands still: from its stop until the destination has loaded it. */
-function switchoverLimit({ name, machine }: Departing, ms: number) {
-  const exceeded = Promise.withResolvers<never>();
-  exceeded.promise.catch(() => {});
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  const unlisten = machine.qmp.onEvent(({ event }) => {
-    if (event !== "STOP") return;
-    const message = `"${name}" stood still for ${ms / 1000} s without being loaded at the destination: see the link, or raise --switchover-timeout`;
-    timer ??= setTimeout(() => exceeded.reject(new LinkError(message)), ms);
-  });
-  return {
-    exceeded: exceeded.promise,
-    stop() {
-      unlisten();
-      clearTimeout(timer);
-    },
-  };
-}
-
-/** Does what the user wants where copying takes too long; rejects where that is to give up. */
-async function onTimeout(departing: Departing, { timeoutMs, onTimeout }: DepartureOptions, signal: AbortSignal) {
-  const never = new Promise<never>(() => {});
-  if (timeoutMs === undefined) return never;
-  const late = await new Promise<boolean>((resolve) => {
-    const timer = setTimeout(() => resolve(true), timeoutMs);
-    signal.addEventListener("abort", () => {
-      clearTimeout(timer);
-      resolve(false);
-    });
-  });
-  if (!late) return never;
-  if (onTimeout === "cancel") {
-    const remedy = "allow more with --timeout, or see --on-timeout stop, --auto-converge and --downtime-limit";
-    throw new ShrinkerError("timeout", `"${departing.name}" was not copied within ${timeoutMs / 1000} s: ${remedy}`);
-  }
-  // A guest that stands still dirties nothing, so what is left is copied in one go.
-  await departing.machine.stopGuest();
-  return never;
+/** Of a guest whose copy died before it ran. */
+export function lostCopy({ name }: Pick<JournalEntry, "name">, cause?: unknown): ShrinkerError {
+  const message = `"${name}" goes on at the source: the destination has lost its copy before it ran. Run it again to move it`;
+  return new ShrinkerError("input", message, { cause });
 }

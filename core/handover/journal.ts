@@ -1,3 +1,4 @@
+import { existsSync } from "node:fs";
 import { mkdir, readdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import * as v from "valibot";
@@ -31,12 +32,16 @@ const entrySchema = v.object({
   name: v.string(),
   /** Path of its QEMU's QMP socket. */
   qmp: v.string(),
+  /** Which socket that was (`socketIdentity`): another QEMU may have the path by now. */
+  socket: v.string(),
   /** Of a QEMU that was started here. */
   pid: v.optional(v.number()),
   /** Whether the guest ran at the source; false at the destination. */
   ran: v.optional(v.boolean(), false),
   /** Whether the guest is to run at the destination. */
   runs: v.boolean(),
+  /** At the source, that QEMU may have begun to send the guest; at the destination, that the guest was let go on. */
+  started: v.optional(v.boolean(), false),
   /** Where it goes: the address that the source dials. */
   to: v.optional(v.string()),
   /** Whether the source's QEMU is to stay, paused, once the guest has gone. */
@@ -57,6 +62,7 @@ export type NewEntry = Omit<v.InferInput<typeof entrySchema>, "version" | "began
 export class Journal {
   readonly #folder: string;
   readonly #lock: Lock;
+  #released = false;
   #entry: JournalEntry;
 
   private constructor(folder: string, lock: Lock, entry: JournalEntry) {
@@ -78,12 +84,13 @@ export class Journal {
     const journal = new Journal(folder, lock, {
       ...entry,
       ran: entry.ran ?? false,
+      started: entry.started ?? false,
       version: 1,
       began: now,
       changed: now,
     });
     try {
-      await journal.#write();
+      await journal.#write(journal.#entry);
     } catch (error) {
       await journal.#unlock();
       throw error;
@@ -94,9 +101,12 @@ export class Journal {
   /** Takes one up that another process has left. Rejects with `refused` where that still works on it; undefined where it has ended. */
   static async resume(state: string, { role, id }: Pick<JournalEntry, "role" | "id">): Promise<Journal | undefined> {
     const folder = migrationsFolder(state);
+    const path = join(folder, `${role}-${id}${SUFFIX}`);
+    // Without a trace of its own where there is nothing to do; a lock alone is what a process has left that was killed.
+    if (!existsSync(path) && !existsSync(lockPath(folder, { role, id }))) return undefined;
     const lock = await lockOf(folder, { role, id });
     try {
-      const entry = await readEntry(join(folder, `${role}-${id}${SUFFIX}`));
+      const entry = await readEntry(path);
       if (entry) return new Journal(folder, lock, entry);
     } catch (error) {
       await lock.release();
@@ -115,33 +125,44 @@ export class Journal {
     return Buffer.from(this.#entry.id, "hex");
   }
 
-  /** Lasts once it resolves. */
+  /** Lasts once it resolves; where it can't be written, nothing has changed. Calls must not overlap. */
   async update(change: Partial<Omit<JournalEntry, "version" | "id" | "role">>): Promise<void> {
-    this.#entry = { ...this.#entry, ...change, changed: new Date().toISOString() };
-    await this.#write();
+    const entry = { ...this.#entry, ...change, changed: new Date().toISOString() };
+    await this.#write(entry);
+    this.#entry = entry;
   }
 
   /** The migration has ended. */
   async remove(): Promise<void> {
     const { role, id } = this.#entry;
-    await rm(join(this.#folder, `${role}-${id}${SUFFIX}`), { force: true });
+    const path = join(this.#folder, `${role}-${id}${SUFFIX}`);
+    try {
+      await rm(path, { force: true });
+    } catch (error) {
+      throw fileError("Cannot remove", path, error);
+    }
     await syncFolder(this.#folder);
+    // What a process that was killed has left of an update.
+    for (const name of await readdir(this.#folder).catch(() => []))
+      if (name.startsWith(`${role}-${id}${SUFFIX}.`)) await rm(join(this.#folder, name), { force: true });
     await this.#unlock();
   }
 
-  /** Leaves it to whoever takes it up next. */
+  /** Leaves it to whoever takes it up next. May be called again, and after `remove`; never rejects. */
   async release(): Promise<void> {
-    await this.#lock.release();
+    if (this.#released) return;
+    this.#released = true;
+    await this.#lock.release().catch(() => {});
   }
 
   async #unlock(): Promise<void> {
     await rm(lockPath(this.#folder, this.#entry), { force: true });
-    await this.#lock.release();
+    await this.release();
   }
 
-  async #write(): Promise<void> {
-    const { role, id } = this.#entry;
-    const text = `${JSON.stringify(this.#entry, undefined, 2)}\n`;
+  async #write(entry: JournalEntry): Promise<void> {
+    const { role, id } = entry;
+    const text = `${JSON.stringify(entry, undefined, 2)}\n`;
     await writeWhole(join(this.#folder, `${role}-${id}${SUFFIX}`), [Buffer.from(text)]);
   }
 }

@@ -1,6 +1,12 @@
 import { heard } from "../engine/told.ts";
 import { abortReason, ProtocolError, type ShrinkerError } from "../errors.ts";
-import { decodeWord, encodeWord, type Word, type WordOf } from "../wire/handover.ts";
+import {
+  type DestinationWord,
+  decodeDestinationWord,
+  encodeWord,
+  type SourceWord,
+  type WordOf,
+} from "../wire/handover.ts";
 
 /** Says a word to the other end. */
 export type Tell = (payload: Buffer) => Promise<void>;
@@ -13,9 +19,9 @@ const key = (migration: Uint8Array) => Buffer.from(migration).toString("hex");
 export class Mailbox {
   readonly #talks = new Map<string, Talk>();
 
-  /** Takes a TELL frame. Throws a `ProtocolError` for what is no word, or of no migration that is under way. */
+  /** Takes a TELL frame. Throws a `ProtocolError` for what a destination has no reason to say. */
   take(payload: Buffer): void {
-    const word = decodeWord(payload);
+    const word = decodeDestinationWord(payload);
     // One that has ended here may still be spoken of.
     this.#talks.get(key(word.migration))?.take(word);
   }
@@ -36,15 +42,17 @@ export interface Waiting {
   /** Milliseconds; then it rejects with `late()`. */
   readonly timeout?: number;
   readonly late?: () => ShrinkerError;
+  /** Passes over other words: what was said before the destination heard of this. */
+  readonly skip?: boolean;
 }
 
-type Saying = Word extends infer W ? (W extends Word ? Omit<W, "migration"> : never) : never;
+type Saying = SourceWord extends infer W ? (W extends SourceWord ? Omit<W, "migration"> : never) : never;
 
 /** What both ends say of one migration. */
 export class Talk {
   readonly migration: Uint8Array;
   readonly #tell: Tell;
-  readonly #words: Word[] = [];
+  readonly #words: DestinationWord[] = [];
   #wake: (() => void) | undefined;
 
   constructor(migration: Uint8Array, tell: Tell) {
@@ -52,32 +60,34 @@ export class Talk {
     this.#tell = tell;
   }
 
+  /** Resolves when the word is on its way; rejects where the session has failed. During an outage it waits. */
   say(word: Saying): Promise<void> {
-    return this.#tell(encodeWord({ ...word, migration: this.migration } as Word));
+    return this.#tell(encodeWord({ ...word, migration: this.migration } as SourceWord));
   }
 
-  take(word: Word): void {
+  take(word: DestinationWord): void {
     if (this.#words.length >= MAX_WAITING) throw new ProtocolError("The peer says too much of a migration at once");
     this.#words.push(word);
     this.#wake?.();
   }
 
-  /** Whether a word of this type has come and waits. */
-  has(type: Word["type"]): boolean {
-    return this.#words.some((word) => word.type === type);
+  /** Throws what the destination has said is wrong, where nobody has heard it yet. */
+  check(): void {
+    for (const word of this.#words) throwWrong(word);
   }
 
   /** The next word, which has to be one of `types`. Rejects with what the destination says is wrong, and as `waiting` says. */
-  async hear<T extends Word["type"]>(types: readonly T[], waiting: Waiting): Promise<WordOf<T>> {
-    const word = await this.#next(waiting);
-    const wanted = types.find((type) => type === word.type);
-    if (wanted !== undefined) return word as WordOf<T>;
-    if (word.type === "refused" || word.type === "failed")
-      throw heard(word.code, word.message, "The destination says: ");
-    throw new ProtocolError(`The destination says "${word.type}" where "${types.join('" or "')}" is due`);
+  async hear<T extends DestinationWord["type"]>(types: readonly T[], waiting: Waiting): Promise<WordOf<T>> {
+    for (;;) {
+      const word = await this.#next(waiting);
+      if (types.some((type) => type === word.type)) return word as WordOf<T>;
+      if (waiting.skip) continue;
+      throwWrong(word);
+      throw new ProtocolError(`The destination says "${word.type}" where "${types.join('" or "')}" is due`);
+    }
   }
 
-  async #next({ signal, timeout, late }: Waiting): Promise<Word> {
+  async #next({ signal, timeout, late }: Waiting): Promise<DestinationWord> {
     const stopped = Promise.withResolvers<never>();
     stopped.promise.catch(() => {});
     const onAbort = () => stopped.reject(abortReason(signal));
@@ -98,4 +108,8 @@ export class Talk {
       signal.removeEventListener("abort", onAbort);
     }
   }
+}
+
+function throwWrong(word: DestinationWord): void {
+  if (word.type === "refused" || word.type === "failed") throw heard(word.code, word.message, "The destination says: ");
 }

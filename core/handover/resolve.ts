@@ -1,65 +1,63 @@
 import { ShrinkerError } from "../errors.ts";
 import { QemuDestination } from "../machines/qemu/destination.ts";
+import type { QmpClient } from "../machines/qemu/qmp.ts";
 import { quitQemu, runState } from "../machines/qemu/run-state.ts";
+import { QemuSource } from "../machines/qemu/source.ts";
 import { Journal, type JournalEntry } from "./journal.ts";
-import { reach, reclaim } from "./settle.ts";
+import { reach } from "./reach.ts";
+import { reclaim } from "./take-back.ts";
 
 /** What was done with a guest's QEMU on this host. */
 export type Resolved = "runs" | "paused" | "ended" | "gone";
 
 /**
  * Ends an interrupted migration by hand, on one host: the user says at which end the guest goes on, and that the other end is
- * told the same, or dead. Rejects with `refused` where a process works on it, or where that end can't have the guest.
+ * told the same, or dead. Rejects with `refused` where a process works on it, where that end can't have the guest, or where it
+ * runs at the end that shall not have it.
  */
 export async function resolve(state: string, entry: JournalEntry, as: "source" | "destination"): Promise<Resolved> {
   const journal = await Journal.resume(state, entry);
   if (!journal) throw new ShrinkerError("input", `The migration of "${entry.name}" has ended meanwhile`);
+  let qmp: QmpClient | undefined;
   try {
-    const done = entry.role === "source" ? await atSource(journal, as) : await atDestination(journal, as);
+    qmp = await reach(journal.entry);
+    const done = as !== entry.role ? await letGo(journal, qmp) : await keep(journal, qmp);
     await journal.remove();
     return done;
   } catch (error) {
     await journal.release();
     throw error;
+  } finally {
+    await qmp?.close();
   }
 }
 
-/** The guest goes on here, or its QEMU is ended, as the destination has it. */
-async function atSource(journal: Journal, as: "source" | "destination"): Promise<Resolved> {
-  const machine = await reach(journal.entry.qmp);
-  if (as === "source") {
-    if (!machine) throw gone(journal, "so it can't go on here");
-    await reclaim(journal, machine);
-    return journal.entry.ran ? "runs" : "paused";
-  }
-  if (!machine) return "gone";
-  if ((await runState(machine.qmp)).running) {
-    await machine.qmp.close();
-    const message = `"${journal.entry.name}" runs here: stop it first, if it really goes on at the destination`;
-    throw new ShrinkerError("refused", message);
-  }
-  if (journal.entry.keepSource) await machine.qmp.close();
-  else await machine.quit();
-  return journal.entry.keepSource ? "paused" : "ended";
-}
-
-async function atDestination(journal: Journal, as: "source" | "destination"): Promise<Resolved> {
-  const { qmp: path, phase, name, runs } = journal.entry;
-  const machine = await reach(path);
-  if (as === "source") {
-    if (!machine) return "gone";
-    await quitQemu(machine.qmp);
-    return "ended";
-  }
+/** The guest goes on here. */
+async function keep(journal: Journal, qmp: QmpClient | undefined): Promise<Resolved> {
+  const { name, phase, role, ran, runs, started, qmp: path } = journal.entry;
+  // Only the source doesn't know it: what has become of the guest since is its owner's business.
+  if (phase === "taken" && started) return qmp ? ((await runState(qmp)).running ? "runs" : "paused") : "gone";
   if (phase === "prepared")
     throw new ShrinkerError("refused", `"${name}" was never loaded here, so it can't go on here`);
-  if (!machine) throw gone(journal, "so it can't go on here");
+  if (!qmp || phase === "lost")
+    throw new ShrinkerError("input", `The QEMU of "${name}" at "${path}" has ended, so it can't go on here`);
+  if (role === "source") {
+    await reclaim(journal, new QemuSource(qmp));
+    return ran ? "runs" : "paused";
+  }
   await journal.update({ phase: "taken" });
-  if (runs) await new QemuDestination(machine.qmp).run();
-  await machine.qmp.close();
+  if (runs) await new QemuDestination(qmp).run();
   return runs ? "runs" : "paused";
 }
 
-function gone({ entry }: Journal, consequence: string): ShrinkerError {
-  return new ShrinkerError("input", `Nothing answers at "${entry.qmp}", the QEMU of "${entry.name}", ${consequence}`);
+/** It goes on at the other end. */
+async function letGo({ entry }: Journal, qmp: QmpClient | undefined): Promise<Resolved> {
+  if (!qmp) return "gone";
+  if ((await runState(qmp)).running) {
+    const message = `"${entry.name}" runs here: stop it first, if it really goes on at the other end`;
+    throw new ShrinkerError("refused", message);
+  }
+  if (entry.keepSource) return "paused";
+  await quitQemu(qmp);
+  return "ended";
 }

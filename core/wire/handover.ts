@@ -26,8 +26,7 @@ const why = { code: v.picklist(ERROR_CODES), message: text(2000) };
 /** How far a migration is at the destination; `unknown` is one that it has no record of. */
 export const ARRIVAL_STATES = ["unknown", "prepared", "loaded", "taken", "lost"] as const;
 
-export const Word = v.variant("type", [
-  // From the source.
+const FromSource = v.variant("type", [
   v.object({
     type: v.literal("prepare"),
     migration,
@@ -35,13 +34,14 @@ export const Word = v.variant("type", [
     machine,
     /** Whether the guest is to stay paused once it is there. */
     paused: v.boolean(),
-    postcopy: v.boolean(),
   }),
   v.object({ type: v.literal("cancel"), migration, ...why }),
   v.object({ type: v.literal("go"), migration }),
   v.object({ type: v.literal("settle"), migration }),
   v.object({ type: v.literal("confirm"), migration }),
-  // From the destination.
+]);
+
+const FromDestination = v.variant("type", [
   v.object({ type: v.literal("prepared"), migration }),
   v.object({ type: v.literal("refused"), migration, ...why }),
   v.object({ type: v.literal("loaded"), migration }),
@@ -51,7 +51,12 @@ export const Word = v.variant("type", [
   v.object({ type: v.literal("running"), migration }),
 ]);
 
-export type Word = v.InferOutput<typeof Word>;
+const Word = v.union([FromSource, FromDestination]);
+
+/** What a source says, and what a destination does. */
+export type SourceWord = v.InferOutput<typeof FromSource>;
+export type DestinationWord = v.InferOutput<typeof FromDestination>;
+export type Word = SourceWord | DestinationWord;
 export type WordOf<T extends Word["type"]> = Extract<Word, { type: T }>;
 export type MachineFacts = WordOf<"prepare">["machine"];
 export type ArrivalState = (typeof ARRIVAL_STATES)[number];
@@ -60,9 +65,14 @@ export function encodeWord(word: Word): Buffer {
   return encodeMap(Word, word);
 }
 
-/** Throws a `ProtocolError` for what is no word of a hand-over. */
-export function decodeWord(payload: Uint8Array): Word {
-  return decodeMap(Word, payload, "A word of a hand-over");
+/** Throws a `ProtocolError` for what a source has no reason to say. */
+export function decodeSourceWord(payload: Uint8Array): SourceWord {
+  return decodeMap(FromSource, payload, "A word of a hand-over");
+}
+
+/** Throws a `ProtocolError` for what a destination has no reason to say. */
+export function decodeDestinationWord(payload: Uint8Array): DestinationWord {
+  return decodeMap(FromDestination, payload, "A word of a hand-over");
 }
 
 /** The service that a machine's connections are for: `vm:` and the migration's number in hexadecimal. */

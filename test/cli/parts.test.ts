@@ -102,6 +102,8 @@ describe("verdicts", () => {
       space: 8,
       partial: 9,
       cancelled: 5,
+      unsettled: 10,
+      timeout: 11,
       bug: 70,
     });
     expect(exitCode(undefined)).toBe(0);

@@ -1,3 +1,4 @@
+import { stat } from "node:fs/promises";
 import { ShrinkerError } from "../../errors.ts";
 
 /** `sun_path` of Linux has 108 bytes, the last of them zero. QEMU refuses longer names; others cut them without a word. */
@@ -13,5 +14,18 @@ export function checkSocketPath(path: string): void {
       "usage",
       `Cannot use "${path}": a socket's path may have ${MAX_PATH_BYTES} bytes, this one has ${length}; choose a shorter one`,
     );
+  }
+}
+
+/**
+ * Which socket there is at a path: a QEMU that is started again makes another one. Undefined where there is none, or it can't
+ * be told.
+ */
+export async function socketIdentity(path: string): Promise<string | undefined> {
+  try {
+    const { dev, ino, mtimeMs } = await stat(path);
+    return `${dev}-${ino}-${mtimeMs}`;
+  } catch {
+    return undefined;
   }
 }

@@ -10,7 +10,7 @@ export interface MigrateOptions {
 
 /** Turns capabilities of QEMU's migration on or off, and sets its parameters. */
 export async function configure(
-  { qmp }: Vm,
+  { qmp }: Pick<Vm, "qmp">,
   wanted: Readonly<Record<string, boolean>>,
   parameters: Readonly<Record<string, unknown>> = {},
 ): Promise<void> {
@@ -21,7 +21,7 @@ export async function configure(
 
 /** Runs the command that starts a migration; what it returns waits until that one has ended. */
 export async function begin(
-  { qmp }: Vm,
+  { qmp }: Pick<Vm, "qmp">,
   command: "migrate" | "migrate-incoming",
   uri: string,
 ): Promise<() => Promise<void>> {
@@ -37,7 +37,7 @@ export async function begin(
 }
 
 /** Sends the running guest to `uri` (`file:`, `unix:`, `tcp:`, `exec:`) and waits until it is there; it stops here at the end. */
-export async function migrate(vm: Vm, uri: string, options: MigrateOptions = {}): Promise<void> {
+export async function migrate(vm: Pick<Vm, "qmp">, uri: string, options: MigrateOptions = {}): Promise<void> {
   const { bandwidth = 2 ** 33, returnPath = !/^(file|exec):/.test(uri) } = options;
   await configure(vm, { events: true, "return-path": returnPath }, { "max-bandwidth": bandwidth });
   const ended = await begin(vm, "migrate", uri);
@@ -45,7 +45,7 @@ export async function migrate(vm: Vm, uri: string, options: MigrateOptions = {})
 }
 
 /** Takes a guest in from `uri` and waits until it runs. */
-export async function receive(vm: Vm, uri: string): Promise<void> {
+export async function receive(vm: Pick<Vm, "qmp">, uri: string): Promise<void> {
   await configure(vm, { events: true });
   const ended = await begin(vm, "migrate-incoming", uri);
   await ended();

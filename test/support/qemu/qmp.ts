@@ -6,12 +6,16 @@ import { createInterface } from "node:readline";
 export interface QmpEvent {
   readonly event: string;
   readonly data: Record<string, unknown>;
+  /** QEMU's own time, in milliseconds since 1970. */
+  readonly at: number;
 }
 
 export interface Qmp {
   /** Runs a command and gives what it returns; throws with QEMU's own words where it refuses. */
   execute<T = unknown>(command: string, parameters?: Record<string, unknown>): Promise<T>;
-  /** How many events have come so far. */
+  /** All events so far, in order. */
+  readonly history: readonly QmpEvent[];
+  /** How many have come so far. */
   readonly events: number;
   /** The first event of that name and data, among those to come and those that came after the first `after`. */
   event(name: string, matches?: (data: QmpEvent["data"]) => boolean, after?: number): Promise<QmpEvent>;
@@ -24,6 +28,7 @@ interface Message {
   readonly id?: number;
   readonly event?: string;
   readonly data?: Record<string, unknown>;
+  readonly timestamp?: { readonly seconds: number; readonly microseconds: number };
 }
 
 /** Speaks with the QEMU that listens at `path` and waits until it takes commands. */
@@ -39,7 +44,8 @@ export async function connectQmp(path: string): Promise<Qmp> {
   const onLine = (line: string) => {
     const message = JSON.parse(line) as Message;
     if (message.event !== undefined) {
-      const event = { event: message.event, data: message.data ?? {} };
+      const { seconds = 0, microseconds = 0 } = message.timestamp ?? {};
+      const event = { event: message.event, data: message.data ?? {}, at: seconds * 1000 + microseconds / 1000 };
       events.push(event);
       for (const waiter of waiting) if (waiter.matches(event)) waiter.found.resolve(event);
     } else if (message.id !== undefined) {
@@ -86,6 +92,7 @@ export async function connectQmp(path: string): Promise<Qmp> {
   return {
     execute,
     event,
+    history: events,
     get events() {
       return events.length;
     },
