@@ -36,8 +36,9 @@ const LIVE: readonly OptionSpec[] = [
   {
     name: "on-timeout",
     value: "WHAT",
-    text: "What happens then: cancel, or stop the guest until it is copied (default: cancel)",
+    text: "What happens then: cancel, stop the guest until it is copied, or postcopy: let it go on at the destination before it is (default: cancel)",
   },
+  { name: "recover", text: "Go on with a post-copy that was interrupted, and begin nothing else" },
   { name: "auto-converge", text: "Slow a guest down that writes faster than it can be copied" },
   {
     name: "switchover-timeout",

@@ -36,7 +36,7 @@ import { software } from "./version.ts";
 
 const MAX_PARALLEL = 64;
 const DEFAULT_PARALLEL = 4;
-const ON_TIMEOUT = ["cancel", "stop"] as const;
+const ON_TIMEOUT = ["cancel", "stop", "postcopy"] as const;
 const SWITCHOVER_MS = 5000;
 /** How long the destination is asked whether a guest runs there that was given to it. */
 const SETTLE_MS = 60_000;
@@ -65,6 +65,12 @@ export async function migrateLive(specs: readonly LiveSpec[], to: string, invoca
     onTimeout: options.read("on-timeout", parseChoice(ON_TIMEOUT)) ?? "cancel",
     switchoverTimeoutMs: options.read("switchover-timeout", parseDuration) ?? SWITCHOVER_MS,
   };
+  if (options.given("on-timeout") && departure.timeoutMs === undefined)
+    throw new ShrinkerError(
+      "usage",
+      "--on-timeout says what to do after a --timeout: give that as well, such as --timeout 30s",
+    );
+  const recover = options.flag("recover");
   const begun = performance.now();
   await using open = new AsyncDisposableStack();
   const sockets = open.use(await makeSocketFolder());
@@ -83,6 +89,11 @@ export async function migrateLive(specs: readonly LiveSpec[], to: string, invoca
   try {
     for (const { name, qmp } of guests.sockets) {
       if (left.given.some((entry) => entry.qmp === qmp)) continue;
+      if (recover)
+        throw new ShrinkerError(
+          "input",
+          `There is nothing to recover of qmp:${qmp}: see \`shrinker list --migrations\``,
+        );
       const flags = { keepSource: options.flag("keep-source"), paused: options.flag("paused") };
       const sharedStorage = options.flag("shared-storage");
       departing.push(await begin({ name, qmp, state, to, ...flags, sharedStorage, signal }));

@@ -7,8 +7,13 @@ import { describe } from "../machines/qemu/description.ts";
 import { QemuDestination } from "../machines/qemu/destination.ts";
 import type { QmpClient } from "../machines/qemu/qmp.ts";
 import { socketIdentity } from "../machines/qemu/socket-path.ts";
+import { waitForStatus } from "../machines/qemu/status.ts";
 import type { ArrivalState, DestinationWord, WordOf } from "../wire/handover.ts";
 import { Journal } from "./journal.ts";
+import { reach } from "./reach.ts";
+
+/** For a QEMU to notice that its stream has gone. */
+const PAUSE_MS = 10_000;
 
 /** Says a word of a migration to the source, where that listens. */
 export type Say = (word: DestinationWord) => Promise<void>;
@@ -55,11 +60,14 @@ export class Arrival {
   readonly #machine: QemuDestination | undefined;
   readonly #waiting: WaitingMachine | undefined;
   readonly #journal: Journal;
-  readonly #folder: string | undefined;
+  #folder: string | undefined;
+  /** Sockets at which it has waited again for the rest of a guest. */
+  #recoveries = 0;
   readonly #watching = new AbortController();
   #turn: Promise<unknown> = Promise.resolve();
   #state: State;
   #landed = false;
+  #postcopy = false;
   #say: Say | undefined;
 
   private constructor(
@@ -96,7 +104,11 @@ export class Arrival {
 
   /** Where QEMU waits for the guest's stream, `unix:PATH`; undefined where it doesn't. */
   get address(): string | undefined {
-    return this.#folder !== undefined && this.#state === "prepared" ? `unix:${join(this.#folder, "in")}` : undefined;
+    if (this.#folder === undefined) return undefined;
+    if (this.#recoveries > 0) return `unix:${join(this.#folder, `in-${this.#recoveries}`)}`;
+    // With post-copy QEMU connects a second time once the guest is loaded.
+    const waits = this.#state === "prepared" || this.#postcopy;
+    return waits ? `unix:${join(this.#folder, "in")}` : undefined;
   }
 
   /** Gets ready for a guest. Rejects with why it can't come; nothing is left then. */
@@ -122,7 +134,10 @@ export class Arrival {
       });
       const arrival = new Arrival(context, waiting, journal, "prepared", folder);
       arrival.#say = say;
-      await arrival.#machine!.prepare();
+      arrival.#postcopy = word.postcopy ?? false;
+      await arrival.#machine!.prepare({ postcopy: word.postcopy }).catch((error) => {
+        throw word.postcopy ? withoutPostcopy(error) : error;
+      });
       await arrival.#machine!.incoming(arrival.address!);
       void arrival.#watch();
       return arrival;
@@ -184,6 +199,30 @@ export class Arrival {
         if (this.#state === "running") await this.#journal.update({ started: true }).catch(() => {});
         await this.#machine?.qmp.close();
       });
+    });
+  }
+
+  /** RECOVER: waits once more for what a guest lacks whose post-copy was interrupted. */
+  recover(): Promise<void> {
+    return this.#inTurn(async () => {
+      const { name } = this;
+      if (this.#state !== "loaded" && this.#state !== "taken" && this.#state !== "running")
+        throw new ShrinkerError("refused", `"${name}" is not here: it is ${this.#state}`);
+      const open = this.#state === "running" ? undefined : this.#machine;
+      const qmp = open?.qmp ?? (await reach(this.#journal.entry));
+      if (!qmp) throw new ShrinkerError("input", `The QEMU of "${name}" has ended, and with it the guest`);
+      try {
+        const signal = AbortSignal.any([this.#context.signal, this.#watching.signal]);
+        const machine = new QemuDestination(qmp);
+        // The session that has carried the stream may not know yet that nobody is left at its other end.
+        if ((await machine.status()).status === "postcopy-active") await machine.pausePostcopy();
+        await waitForStatus(qmp, ["postcopy-paused"], { signal, timeout: PAUSE_MS });
+        this.#folder ??= await socketFolder(this.#context.sockets);
+        this.#recoveries++;
+        await machine.recover(this.address!);
+      } finally {
+        if (!open) await qmp.close();
+      }
     });
   }
 
@@ -297,6 +336,13 @@ export class Arrival {
 async function end({ qmp, kill }: WaitingMachine): Promise<void> {
   await new QemuDestination(qmp).discard().catch(() => kill?.());
   await qmp.close();
+}
+
+function withoutPostcopy(error: unknown): ShrinkerError {
+  const { code, message } = asShrinkerError(error);
+  const remedy =
+    "post-copy needs userfaultfd: run QEMU as root, or set vm.unprivileged_userfaultfd=1 at the destination";
+  return new ShrinkerError(code, `${message}; ${remedy}`, { cause: error });
 }
 
 async function socketFolder(parent: string): Promise<string> {

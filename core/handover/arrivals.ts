@@ -142,6 +142,10 @@ export class Arrivals {
         await arrival.take();
         await answer({ type: "running", migration });
         await arrival.verify();
+      } else if (word.type === "recover") {
+        if (!arrival) throw new ShrinkerError("refused", "Nothing is known here of this migration");
+        await arrival.recover();
+        await answer({ type: "prepared", migration });
       } else await arrival?.confirmed();
       return undefined;
     } catch (thrown) {

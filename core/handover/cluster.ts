@@ -10,6 +10,7 @@ import { type DepartureOptions, depart, lostCopy, type MoveOutcome, type Phase }
 import { unsettled } from "./give.ts";
 import { Journal, type JournalEntry } from "./journal.ts";
 import type { Mailbox } from "./mailbox.ts";
+import { interrupted } from "./postcopy.ts";
 import { settle } from "./settle.ts";
 import { forget } from "./take-back.ts";
 import type { Left } from "./take-up.ts";
@@ -155,7 +156,12 @@ async function settleAll(link: ClusterLink, given: readonly JournalEntry[], opti
       // Somebody has resolved it.
       if (journal?.entry.phase !== "given") continue;
       talk = link.mailbox.open(journal.migration, link.session.tell);
-      const where = await settle(journal, talk, { failed: link.session.failed, signal: options.signal });
+      const { session, entrance } = link;
+      const where = await settle(journal, talk, {
+        ...{ failed: session.failed, sender: session.sender, entrance, signal: options.signal },
+        listenLocal: options.listenLocal,
+        onStatus: (status) => options.onStatus(name, status),
+      });
       const error = where === "source" ? lostCopy(entry) : undefined;
       note({ name, where, departed: undefined, error });
     } catch (error) {
@@ -171,7 +177,12 @@ async function settleAll(link: ClusterLink, given: readonly JournalEntry[], opti
 }
 
 function unknown(entry: JournalEntry, why: unknown): MoveOutcome {
-  return { name: entry.name, where: "unknown", departed: undefined, error: unsettled(entry, why) };
+  return {
+    name: entry.name,
+    where: "unknown",
+    departed: undefined,
+    error: entry.postcopy ? interrupted(entry, why) : unsettled(entry, why),
+  };
 }
 
 /** Has the destination drop what it has of migrations that were given up. What it can't be told stays for another time. */

@@ -1,20 +1,18 @@
-import type { Sender } from "../engine/sender.ts";
 import { asShrinkerError } from "../engine/told.ts";
 import { abortReason, LinkError, ShrinkerError } from "../errors.ts";
 import { QmpError } from "../machines/qemu/qmp.ts";
 import { isLive, runState } from "../machines/qemu/run-state.ts";
 import { QemuSource } from "../machines/qemu/source.ts";
 import type { MigrationStatus } from "../machines/qemu/status.ts";
-import type { Connection, Listener } from "../transport/transport.ts";
-import type { TunnelEntrance } from "../tunnel/entrance.ts";
-import { machineService } from "../wire/handover.ts";
 import type { Departing } from "./begin.ts";
-import { confirm, type GiveContext, give, unsettled } from "./give.ts";
+import { confirm, give, unsettled } from "./give.ts";
 import type { Journal, JournalEntry } from "./journal.ts";
 import { later, onTimeout, switchoverLimit, type Timeout } from "./limits.ts";
 import type { Mailbox, Talk, Tell } from "./mailbox.ts";
+import { finishPostcopy, interrupted, type PostcopyContext } from "./postcopy.ts";
 import { reach, standingStill } from "./reach.ts";
 import { settle } from "./settle.ts";
+import { type GuestStream, openStream, type StreamContext } from "./stream.ts";
 import { takeBack } from "./take-back.ts";
 
 /** A destination may have to start a QEMU. */
@@ -36,15 +34,11 @@ export interface DepartureOptions extends Timeout {
   readonly switchoverTimeoutMs: number;
 }
 
-export interface DepartureContext {
+export interface DepartureContext extends StreamContext {
   readonly mailbox: Mailbox;
   readonly tell: Tell;
-  readonly sender: Sender;
-  readonly entrance: TunnelEntrance;
   /** Rejects when the session has failed. */
   readonly failed: Promise<never>;
-  /** Listens at a socket of its own, for QEMU; `unix:PATH` is its address. */
-  readonly listenLocal: () => Promise<Listener>;
   readonly options: DepartureOptions;
   readonly signal: AbortSignal;
   readonly onPhase: (phase: Phase) => void;
@@ -58,7 +52,10 @@ export interface Departed {
   readonly downtimeMs: number | undefined;
 }
 
-/** Where a guest is in the end. `unknown`: it stands still at the source, and may run at the destination. */
+/**
+ * Where a guest is in the end. `unknown`: it stands still at the source, and may run at the destination, or waits there for the rest
+ * of its memory.
+ */
 export interface MoveOutcome {
   readonly name: string;
   readonly where: "source" | "destination" | "unknown";
@@ -76,21 +73,35 @@ export async function depart(departing: Departing, context: DepartureContext): P
   const talk = context.mailbox.open(journal.migration, context.tell);
   const begun = performance.now();
   let stopped: number | undefined;
+  let ran: number | undefined;
   const unlisten = machine.qmp.onEvent(({ event }) => {
     if (event === "STOP") stopped = performance.now();
   });
   let qmp: QemuSource["qmp"] | undefined = machine.qmp;
+  let stream: GuestStream | undefined;
   try {
     context.onPhase("prepare");
     await prepare(departing, context, talk);
     context.onPhase("perform");
-    await perform(departing, context, talk);
+    stream = await openStream(journal.migration, context);
+    await perform(departing, context, talk, stream);
     context.onPhase("finish");
-    if (context.signal.aborted) throw abortReason(context.signal);
-    talk.check();
-    qmp = await standingStill(journal.entry, qmp);
-    await journal.update({ phase: "given" });
+    if (!journal.entry.postcopy) {
+      if (context.signal.aborted) throw abortReason(context.signal);
+      talk.check();
+      await stream.close();
+      qmp = await standingStill(journal.entry, qmp);
+      await journal.update({ phase: "given" });
+    }
   } catch (thrown) {
+    // QEMU answers nobody while it writes to a stream that stalls, so that goes first.
+    await stream?.close();
+    if (journal.entry.phase === "given") {
+      await machine.qmp.close();
+      await journal.release();
+      context.mailbox.close(talk);
+      return { name, where: "unknown", departed: undefined, error: interrupted(journal.entry, thrown) };
+    }
     const back = qmp ? { journal, machine: new QemuSource(qmp) } : departing;
     const error = await takeBack(back, talk, asShrinkerError(thrown));
     context.mailbox.close(talk);
@@ -102,14 +113,17 @@ export async function depart(departing: Departing, context: DepartureContext): P
   const patience = later(context.signal, PATIENCE_MS);
   try {
     const source = qmp && new QemuSource(qmp);
-    const giving = { failed: context.failed, signal: patience.signal };
-    const lost = await handOver(journal, talk, giving, source, () => {
+    const giving = { ...context, signal: patience.signal };
+    const outcome = await handOver(journal, talk, giving, source, stream, () => {
       const now = performance.now();
-      context.onPhase("confirm");
-      return { totalMs: now - begun, downtimeMs: stopped === undefined ? undefined : now - stopped };
+      // With post-copy it runs long before all of it is there.
+      if (ran === undefined) context.onPhase("confirm");
+      ran ??= now;
+      return { totalMs: now - begun, downtimeMs: stopped === undefined ? undefined : ran - stopped };
     });
-    return { name, ...lost };
+    return { name, ...outcome };
   } finally {
+    await stream.close();
     patience.stop();
     context.mailbox.close(talk);
   }
@@ -119,14 +133,17 @@ export async function depart(departing: Departing, context: DepartureContext): P
 async function handOver(
   journal: Journal,
   talk: Talk,
-  context: GiveContext,
+  context: PostcopyContext,
   source: QemuSource | undefined,
+  stream: GuestStream,
   departed: () => Departed,
 ): Promise<Omit<MoveOutcome, "name">> {
   const there = () => ({ where: "destination", departed: departed(), error: undefined }) as const;
   try {
     await give(talk, context);
   } catch (error) {
+    // What the guest has at the destination is not whole, so there is no other answer than to go on.
+    if (journal.entry.postcopy) return leave(journal, source, error);
     try {
       const where = await settle(journal, talk, context, source);
       return where === "destination" ? there() : { where, departed: undefined, error: lostCopy(journal.entry, error) };
@@ -135,24 +152,46 @@ async function handOver(
       return { where: known ? "source" : "unknown", departed: undefined, error: unsettled(journal.entry, error) };
     }
   }
-  const outcome = there();
+  let outcome = there();
+  if (journal.entry.postcopy && source) {
+    try {
+      await finishPostcopy(source, stream, context);
+      outcome = there();
+    } catch (error) {
+      return leave(journal, source, error);
+    }
+  }
   await confirm(journal, talk, source);
   return outcome;
+}
+
+/** Leaves a post-copy to whoever takes it up. */
+async function leave(journal: Journal, source: QemuSource | undefined, error: unknown) {
+  await source?.qmp.close();
+  await journal.release();
+  return { where: "unknown", departed: undefined, error: interrupted(journal.entry, error) } as const;
 }
 
 /** Has the destination get ready. */
 async function prepare({ name, description, journal }: Departing, context: DepartureContext, talk: Talk) {
   const { machine, ramBytes, vcpus, cpuModel, accelerator, qemu } = description;
   const facts = { machine, ramBytes, vcpus, accelerator, qemu, ...(cpuModel !== undefined && { cpuModel }) };
-  const said = talk.say({ type: "prepare", name, machine: facts, paused: !journal.entry.runs });
+  const postcopy = context.options.onTimeout === "postcopy";
+  const said = talk.say({
+    type: "prepare",
+    name,
+    machine: facts,
+    paused: !journal.entry.runs,
+    ...(postcopy && { postcopy }),
+  });
   const late = () =>
     new LinkError(`The destination is not ready for "${name}" within ${PREPARE_MS / 1000} s: see what it says`);
   const prepared = talk.hear(["prepared"], { signal: context.signal, timeout: PREPARE_MS, late });
   await Promise.race([Promise.all([said, prepared]), context.failed]);
 }
 
-/** Copies the guest until it is loaded, paused, at the destination and stopped here. */
-async function perform(departing: Departing, context: DepartureContext, talk: Talk): Promise<void> {
+/** Copies the guest until it is loaded, paused, at the destination and stopped here; or as much of it as post-copy begins with. */
+async function perform(departing: Departing, context: DepartureContext, talk: Talk, stream: GuestStream) {
   const { machine, journal } = departing;
   const { options } = context;
   const over = new AbortController();
@@ -162,32 +201,29 @@ async function perform(departing: Departing, context: DepartureContext, talk: Ta
     bandwidth: options.bandwidth,
     downtimeLimitMs: options.downtimeLimitMs,
     autoConverge: options.autoConverge,
+    postcopy: options.onTimeout === "postcopy",
     pauseBeforeSwitchover: false,
     keep,
   });
-  const listener = await context.listenLocal();
-  const broken = carryFrom(listener, machineService(journal.migration), context, signal);
   const limit = switchoverLimit(departing, options.switchoverTimeoutMs);
   const loaded = talk.hear(["loaded"], { signal });
   loaded.catch(() => {});
   try {
-    await start(departing, listener.address);
+    await start(departing, stream.address);
     const { onStatus } = context;
-    const completed = machine.waitFor(["completed"], { signal, onStatus }).then(
+    const completed = machine.waitFor(["completed", "postcopy-active"], { signal, onStatus }).then(
       () => {},
       async (error) => {
         // A QEMU that dies when all of its guest is there has not kept it from moving.
         if (await hasDied(departing)) await Promise.race([loaded, after(options.switchoverTimeoutMs, error)]);
-        else await reasonOf(error, [broken, loaded]);
+        else await reasonOf(error, [stream.broken, loaded]);
       },
     );
     const timeout = onTimeout(departing, options, signal, limit);
     await Promise.race([Promise.all([completed, loaded]), context.failed, limit.exceeded, timeout]);
   } finally {
     limit.stop();
-    // QEMU answers nobody while it writes to a stream that stalls, so that goes first.
     over.abort();
-    await listener.close();
   }
 }
 
@@ -227,26 +263,6 @@ async function reasonOf(error: unknown, others: readonly Promise<unknown>[]): Pr
   const never = new Promise<never>(() => {});
   await Promise.race([silence, ...others.map((other) => other.then(() => never))]);
   throw error;
-}
-
-/** Carries the connections that QEMU makes; the signal breaks them. Rejects with what broke the first, else never settles. */
-function carryFrom(
-  listener: Listener,
-  service: string,
-  context: DepartureContext,
-  signal: AbortSignal,
-): Promise<never> {
-  const broken = Promise.withResolvers<never>();
-  broken.promise.catch(() => {});
-  const carry = (connection: Connection) => {
-    signal.addEventListener("abort", () => void connection.destroy(abortReason(signal)), { once: true });
-    context.entrance.carry(context.sender, connection, { service, format: "qemu" }).catch(broken.reject);
-  };
-  const accept = async () => {
-    for (let next = await listener.accept(); next; next = await listener.accept()) carry(next);
-  };
-  accept().catch(broken.reject);
-  return broken.promise;
 }
 
 /** Of a guest whose copy died before it ran. */

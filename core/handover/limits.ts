@@ -1,11 +1,15 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { abortReason, LinkError, ShrinkerError } from "../errors.ts";
 import type { Departing } from "./begin.ts";
+import { beginPostcopy } from "./postcopy.ts";
 
-/** How long copying may take, in milliseconds, and what to do then: give up, or stop the guest until it is copied. */
+/**
+ * How long copying may take, in milliseconds, and what to do then: give up, stop the guest until it is copied, or have it go on at
+ * the destination before it is.
+ */
 export interface Timeout {
   readonly timeoutMs?: number | undefined;
-  readonly onTimeout: "cancel" | "stop";
+  readonly onTimeout: "cancel" | "stop" | "postcopy";
 }
 
 export interface Limit {
@@ -47,18 +51,25 @@ export function switchoverLimit({ name, machine }: Departing, ms: number): Limit
 
 /** Does what the user wants where copying takes too long; rejects where that is to give up. */
 export async function onTimeout(
-  { name, machine }: Departing,
+  departing: Departing,
   { timeoutMs, onTimeout }: Timeout,
   signal: AbortSignal,
   limit: Limit,
 ): Promise<never> {
+  const { name, machine } = departing;
   const never = new Promise<never>(() => {});
   if (timeoutMs === undefined) return never;
   const late = await sleep(timeoutMs, true, { signal }).catch(() => false);
   if (!late) return never;
   if (onTimeout === "cancel") {
-    const remedy = "allow more with --timeout, or see --on-timeout stop, --auto-converge and --downtime-limit";
+    const remedy = "allow more with --timeout, or see --on-timeout, --auto-converge and --downtime-limit";
     throw new ShrinkerError("timeout", `"${name}" was not copied within ${timeoutMs / 1000} s: ${remedy}`);
+  }
+  if (onTimeout === "postcopy") {
+    // It stands still only until the destination has what it needs to begin with, and can't be taken back anyway.
+    limit.stop();
+    await beginPostcopy(departing);
+    return never;
   }
   // A guest that stands still dirties nothing, so what is left is copied in one go.
   limit.pardon();

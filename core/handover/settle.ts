@@ -3,6 +3,7 @@ import { QemuSource } from "../machines/qemu/source.ts";
 import { confirm, type GiveContext, give } from "./give.ts";
 import type { Journal } from "./journal.ts";
 import type { Talk } from "./mailbox.ts";
+import { type PostcopyContext, recoverPostcopy } from "./postcopy.ts";
 import { standingStill } from "./reach.ts";
 import { forget, reclaim } from "./take-back.ts";
 
@@ -16,12 +17,17 @@ const SETTLE_MS = 30_000;
 export async function settle(
   journal: Journal,
   talk: Talk,
-  context: GiveContext,
+  context: PostcopyContext,
   machine?: QemuSource,
 ): Promise<"source" | "destination"> {
   let qmp = machine?.qmp;
   try {
     const state = await ask(journal, talk, context);
+    if (journal.entry.postcopy) {
+      if (state === "lost") throw new ShrinkerError("input", "its copy has died, and with it what the guest was");
+      await recoverPostcopy(journal, talk, context, machine);
+      return "destination";
+    }
     if (state === "lost") {
       // Its copy is dead and never ran, so the guest is this one again, before anything else can go wrong.
       await journal.update({ phase: "begun" });

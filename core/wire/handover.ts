@@ -34,10 +34,13 @@ const FromSource = v.variant("type", [
     machine,
     /** Whether the guest is to stay paused once it is there. */
     paused: v.boolean(),
+    /** Whether the guest may go on before all of its memory is there. */
+    postcopy: v.optional(v.boolean()),
   }),
   v.object({ type: v.literal("cancel"), migration, ...why }),
   v.object({ type: v.literal("go"), migration }),
   v.object({ type: v.literal("settle"), migration }),
+  v.object({ type: v.literal("recover"), migration }),
   v.object({ type: v.literal("confirm"), migration }),
 ]);
 

@@ -69,6 +69,11 @@ export class QemuDestination {
     return quitQemu(this.qmp);
   }
 
+  /** Takes QEMU from a post-copy's stream that has broken, also where it hasn't noticed; then the status is `postcopy-paused`. */
+  async pausePostcopy(): Promise<void> {
+    await this.qmp.execute("migrate-pause", {}, { outOfBand: true });
+  }
+
   /** Waits at another `uri` for a post-copy that was interrupted; works also while the guest waits for a page. */
   async recover(uri: string): Promise<void> {
     await this.qmp.execute("migrate-recover", { uri }, { outOfBand: true });

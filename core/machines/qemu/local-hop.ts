@@ -19,7 +19,8 @@ export function hopCapabilities({ postcopy = false }: HopOptions): Record<string
     // Images are activated by `cont`, not by the load: the source's may be needed again.
     "late-block-activate": true,
     "postcopy-ram": postcopy,
-    "postcopy-preempt": false,
+    // What a guest waits for goes on a connection of its own.
+    "postcopy-preempt": postcopy,
     xbzrle: false,
     compress: false,
     multifd: false,
