@@ -64,7 +64,7 @@ export const commands: readonly CommandSpec[] = [
         text: "zstd, lz4, none, or auto: by what is slower, link or processor (default: zstd)",
       },
       { name: "bandwidth", value: "RATE", text: "Send no faster, such as 100Mbit or 12MB" },
-      { name: "parallel", value: "N", text: "Machines that are sent at once (default: 1; guests that run: 4)" },
+      { name: "parallel", value: "N", text: "Machines that are sent at once (default: 1; guests that run: 2)" },
       ...LIVE,
       FORMAT,
       { name: "against", value: "FILE", text: "Leave out of a bundle what an index says the destination holds" },

@@ -35,7 +35,8 @@ import { parseCount, parseDuration, parseRate } from "./units.ts";
 import { software } from "./version.ts";
 
 const MAX_PARALLEL = 64;
-const DEFAULT_PARALLEL = 4;
+/** One at a time leaves the link idle while guests are handed over; more would copy again what is written meanwhile. */
+const DEFAULT_PARALLEL = 2;
 const ON_TIMEOUT = ["cancel", "stop", "postcopy"] as const;
 const SWITCHOVER_MS = 5000;
 /** How long the destination is asked whether a guest runs there that was given to it. */

@@ -92,7 +92,7 @@ const shrinker: Way = async (cluster, sites) => {
   await using destination = tool(cluster, sites.far, "receive", "--listen", listen, ...vms);
   await destination.said(/listening/, READY_SECONDS);
   const sources = members.map(({ name, sourceQmp }) => `${name}=qmp:${sourceQmp}`);
-  const to = ["--to", `tcp://${sites.dial(FIRST_PORT)}`, "--parallel", String(members.length), "--json"];
+  const to = ["--to", `tcp://${sites.dial(FIRST_PORT)}`, "--json"];
   await using stack = new AsyncDisposableStack();
   let peak = () => 0;
   const span = await timed(cluster, LIMIT_SECONDS, async () => {

@@ -50,6 +50,9 @@ export function autoCodec(now: () => number = () => performance.now()): CodecPol
 
   return {
     compresses: true,
+    get fillsWindow() {
+      return current === zstd;
+    },
     next() {
       if (looked < FIRST_LOOK) return current.codec;
       if (sufficient()) return current.codec;

@@ -40,15 +40,15 @@ export interface ClassifierOptions {
   /** Given every new content, in the order of the numbers, before it is sent. */
   readonly keepers: readonly ContentKeeper[];
   readonly site: KnownSite | undefined;
-  /** Keep what looks like noise out of the window. */
-  readonly separateNoise: boolean;
+  /** Whether what looks like noise is to be kept out of the window. */
+  readonly separateNoise: () => boolean;
 }
 
 /** Decides how each new content of a batch is sent. Batches come one at a time and in order. */
 export class Classifier {
   readonly #keepers: readonly ContentKeeper[];
   readonly #site: KnownSite | undefined;
-  readonly #separateNoise: boolean;
+  readonly #separateNoise: () => boolean;
   readonly #base = Buffer.from(new ArrayBuffer(PAGE_SIZE));
   readonly #baseWords = new Int32Array(this.#base.buffer);
   readonly #wanted = new Int32Array(MAX_BATCH_CONTENTS * DIGEST_WORDS);
@@ -69,13 +69,14 @@ export class Classifier {
       for (const keeper of this.#keepers) await keeper.put(digests, batch.contents, batch.count);
       if (this.#site) await this.#findKnown(batch, digests, this.#site);
     }
+    const separateNoise = this.#separateNoise();
     for (let slot = 0; slot < batch.count; slot++) {
       if (batch.kinds[slot] !== OP.NEW) continue;
       if (spool && batch.bases[slot]! >= batch.forget && this.#xor(batch, slot, spool)) {
         batch.kinds[slot] = OP.DELTA;
         batch.deltaCount++;
         batch.counters.delta += PAGE_SIZE;
-      } else if (this.#separateNoise && this.#isNoise(batch, slot)) batch.kinds[slot] = OP.STORED;
+      } else if (separateNoise && this.#isNoise(batch, slot)) batch.kinds[slot] = OP.STORED;
     }
     // A spool that was made after this batch was cut begins with a later one.
     if (spool?.next !== batch.first) return;

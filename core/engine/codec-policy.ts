@@ -4,6 +4,8 @@ import { CODEC } from "../wire/numbers.ts";
 export interface CodecPolicy {
   /** False where nothing is ever compressed, so that XORs and the window need not be cared for. */
   readonly compresses: boolean;
+  /** Whether pages go through the window at the moment, so that noise is worth to be kept out of it. */
+  readonly fillsWindow: boolean;
   /** The codec of the next batch, of `CODEC`. */
   next(): number;
   /** A batch of `bytes` new bytes was encoded to `wire` bytes in `ms` milliseconds. */
@@ -20,5 +22,6 @@ const FIXED: Record<Exclude<CodecName, "auto">, number> = { zstd: CODEC.ZSTD, lz
 /** Always the same codec. */
 export function fixedCodec(name: Exclude<CodecName, "auto">): CodecPolicy {
   const codec = FIXED[name];
-  return { compresses: codec !== CODEC.NONE, next: () => codec };
+  const compresses = codec !== CODEC.NONE;
+  return { compresses, fillsWindow: compresses, next: () => codec };
 }

@@ -83,7 +83,7 @@ export class Sender {
     this.#classifier = new Classifier({
       site: options.site && { ...options.site, known: link.duplex ? this.#known : undefined },
       keepers: options.keepers ?? [],
-      separateNoise: options.codec.compresses,
+      separateNoise: () => options.codec.fillsWindow,
     });
   }
 
