@@ -53,6 +53,7 @@ test("two processes pass a guest on, which is checked where it comes in", async 
   const sequence = left.events().at(-1)!.sequence;
   expect(left.events()).toEqual([
     { type: "ready", name: "web", qmp: "from", status: "running" },
+    { type: "stopped", sequence, at: expect.any(Number) },
     { type: "migrated", direction: "out", ok: true, status: "completed", sequence },
     { type: "summary", ok: true, name: "web", sequence, seconds: expect.any(Number) },
   ]);

@@ -35,6 +35,8 @@ export interface Rule {
   readonly forGood?: boolean;
   /** Holds only once `arm` was called: for what has no word of its own, such as the first batch after the guest's stop. */
   readonly armed?: boolean;
+  /** Whether the word may never come. */
+  readonly optional?: boolean;
 }
 
 export interface HandoverRelayOptions {
@@ -52,6 +54,8 @@ export interface HandoverRelay {
   readonly links: number;
   /** All that has passed or was kept from it, but for `other`, with the link's number. */
   readonly passed: readonly string[];
+  /** Words of rules that have not acted so far. */
+  readonly unmet: readonly Passing[];
   /** Where new links go from now on. */
   retarget(port: number): void;
   /** Resolves once a rule about this has acted. */
@@ -104,10 +108,10 @@ export async function startHandoverRelay({
     return entry.rule;
   };
 
-  const server = createServer((near) => {
+  const server = createServer({ allowHalfOpen: true }, (near) => {
     const number = count++;
     if (refusing) return void near.on("error", () => {}).destroy();
-    const link = new Link(near, connect(target, "127.0.0.1"), {
+    const link = new Link(near, connect({ port: target, host: "127.0.0.1", allowHalfOpen: true }), {
       latency,
       gate,
       async meet(at, link) {
@@ -136,6 +140,9 @@ export async function startHandoverRelay({
       return count;
     },
     passed,
+    get unmet() {
+      return left.flatMap(({ rule, times }) => (!rule.optional && times === (rule.times ?? 1) ? [rule.at] : []));
+    },
     retarget(port) {
       target = port;
     },
@@ -223,20 +230,19 @@ class Link {
     let held = 0;
     let ended = false;
     let wake = () => {};
-    const read = async () => {
-      for await (const piece of from) {
-        for (const frame of frames.push(piece as Buffer)) {
-          queue.push({ due: performance.now() + latency, frame });
-          held += frame.bytes.length;
-        }
-        wake();
-        while (held > MOST) await new Promise<void>((resolve) => (wakeReader = resolve));
+    // Not `for await`: that would drop the other direction with this one's end.
+    from.on("data", (piece: Buffer) => {
+      for (const frame of frames.push(piece)) {
+        queue.push({ due: performance.now() + latency, frame });
+        held += frame.bytes.length;
       }
+      if (held > MOST) from.pause();
+      wake();
+    });
+    from.on("end", () => {
       ended = true;
       wake();
-    };
-    let wakeReader = () => {};
-    const reading = read().catch(() => this.drop());
+    });
     for (;;) {
       const next = queue.shift();
       if (!next && ended) break;
@@ -253,7 +259,7 @@ class Link {
         await Promise.race([shut, this.#closed.promise.then(() => Promise.reject(new Error("gone")))]);
       if (into.destroyed || deed === "cut") return this.drop();
       held -= bytes.length;
-      wakeReader();
+      if (held <= MOST) from.resume();
       if (deed === "drop") continue;
       if (!into.write(bytes)) await Promise.race([once(into, "drain"), this.#closed.promise]);
       if (deed !== "deliver and cut") continue;
@@ -262,7 +268,6 @@ class Link {
       await sleep(FLUSH_MS);
       return this.drop();
     }
-    await reading;
     into.end();
   }
 }
@@ -320,8 +325,17 @@ class FrameSplitter {
 
   #name(type: number, payload: Buffer): Passing {
     const up = this.#direction === "up";
-    if (type === FRAME.TELL) return (up ? decodeSourceWord : decodeDestinationWord)(payload).type;
+    if (type === FRAME.TELL) return wordOf(payload, up);
     const stream = STREAMS.get(type);
     return stream === undefined ? "other" : up ? stream : `${stream} back`;
+  }
+}
+
+/** What is no word is the ends' business. */
+function wordOf(payload: Buffer, up: boolean): Passing {
+  try {
+    return (up ? decodeSourceWord : decodeDestinationWord)(payload).type;
+  } catch {
+    return "other";
   }
 }

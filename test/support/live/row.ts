@@ -42,6 +42,8 @@ export type Step =
   | { readonly resolve: End; readonly as: End; readonly code?: number }
   /** By QMP, as somebody else who has the monitor. */
   | { readonly qmp: string; readonly to: End }
+  /** Until the only journal of an end is in a phase. */
+  | { readonly journal: string; readonly of: End }
   /** Which of the ends has the guest running, within a moment. */
   | { readonly runs: End | "nobody" };
 
@@ -79,6 +81,8 @@ export interface Row {
   readonly corrupt?: boolean;
   /** What has to be true of the bytes that crossed, of all runs together. */
   readonly wire?: (bytes: number) => boolean;
+  /** Whether it belongs to every run of the tests, and not only to `npm run e2e`. */
+  readonly often?: boolean;
   /** Why it does not work yet. */
   readonly todo?: string;
 }

@@ -50,6 +50,7 @@ class Run implements AsyncDisposable {
     for (const name of ["a", "b", "run-a", "run-b"]) mkdirSync(this.#path(name));
     this.#stack.defer(() => rmSync(this.#folder, { recursive: true, force: true }));
     this.#stack.defer(() => this.#killRest());
+    this.#stack.defer(async () => void (await Promise.all(this.#tools.map(({ tool }) => tool[Symbol.asyncDispose]()))));
   }
 
   static async begin(row: Row, machines: Machines): Promise<Run> {
@@ -67,7 +68,10 @@ class Run implements AsyncDisposable {
     const { relay: rules = [], latency = 0, place = "qmp", fromFake = false } = this.#row;
     const vms = fromFake ? [] : this.#guests.map((guest) => this.#startVm(guest, "source"));
     if (place === "qmp") vms.push(...this.#guests.map((guest) => this.#startVm(guest, "destination")));
-    const [port] = await Promise.all([this.#receive(), ...vms]);
+    const starting = [this.#receive(), ...vms] as const;
+    // Where one fails the others are to be known, so that they can be ended.
+    await Promise.allSettled(starting);
+    const [port] = await Promise.all(starting);
     this.#relay = await startHandoverRelay({ to: port, rules, latency });
     this.#stack.defer(() => this.#relay.close());
     this.#migrate();
@@ -82,7 +86,7 @@ class Run implements AsyncDisposable {
   /** What must be so after every row. */
   async check(): Promise<void> {
     const { where = "destination", left = {}, keepsSource = false, paused = false, place } = this.#row;
-    const wrong: string[] = [];
+    const wrong = this.#relay.unmet.map((at) => `the relay has met no "${at}"`);
     if (!paused) await this.#runs(where);
     const tool = this.#last("migrate");
     const summary = tool.events.at(-1);
@@ -146,6 +150,7 @@ class Run implements AsyncDisposable {
     else if ("guest" in step)
       await this.#eachVm(step.guest === "stopped" ? "source" : "destination", (vm) => vm[step.guest]());
     else if ("gone" in step) await this.#eachVm(step.gone, (vm) => vm.gone());
+    else if ("journal" in step) await this.#journal(step.of, step.journal);
     else if ("event" in step) await this.#until(step.of, step.event);
     else if ("sleep" in step) await sleep(step.sleep);
     else if ("kill" in step) await this.#kill(step.kill);
@@ -160,6 +165,11 @@ class Run implements AsyncDisposable {
     } else if ("resolve" in step) await this.#resolve(step.resolve, step.as, step.code ?? 0);
     else if ("qmp" in step) await this.#eachVm(step.to, (vm) => execute(vm.qmp, step.qmp));
     else await this.#runs(step.runs);
+  }
+
+  async #journal(end: End, phase: string): Promise<void> {
+    const folder = this.#path(end === "source" ? "a" : "b");
+    while (journals(folder).phases !== phase) await sleep(20);
   }
 
   async #at(word: Passing): Promise<void> {
@@ -240,7 +250,7 @@ class Run implements AsyncDisposable {
   #migrate(options: readonly string[] = this.#row.migrate ?? []): void {
     const { fromFake } = this.#row;
     const machines = this.#guests.map(({ name }) =>
-      fromFake ? `fake:${name}` : `${name}=qmp:${this.#path(`s-${name}`)}`,
+      fromFake ? `fake:${name}?memory=8M` : `${name}=qmp:${this.#path(`s-${name}`)}`,
     );
     this.#tool("migrate", "source", ["migrate", ...machines, "--to", this.#relay.address, ...options]);
     this.#migrateEnded = false;
