@@ -205,7 +205,8 @@ test("movers and receivers that are killed: the guest runs on here, and moves wh
 
 test.each([
   [["fake:web", "--no-state"], "Guests that run need a journal"],
-  [["fake:web", "--on-timeout", "postcopy"], "expected one of cancel, stop"],
+  [["fake:web", "--on-timeout", "never"], "expected one of cancel, stop, postcopy"],
+  [["fake:web", "--on-timeout", "postcopy"], "give that as well, such as --timeout 30s"],
   [["fake:web", "disk.raw"], "is a file, and others are guests that run"],
   [["fake:web", "fake:web"], 'Two guests are called "web"'],
   [["qmp:/nowhere", "qmp:/nowhere"], "is named twice"],
@@ -215,6 +216,24 @@ test.each([
   const here = site();
   const { code, stderr } = await end(here.migrate(...args));
   expect([code, stderr]).toEqual([2, expect.stringContaining(message)]);
+});
+
+test("a fake guest does not switch to post-copy, and there is nothing to recover of it", async () => {
+  const here = site();
+  const source = await here.fake("web", false);
+  await using receiver = await here.receive("--vm", "web=fake:");
+  await using mover = here.migrate(`qmp:${source.qmp}`, "--timeout", "1s", "--on-timeout", "postcopy");
+  const { code, events } = await end(mover);
+  expect([code, events.at(-1)!.guests, source.vm.runState]).toEqual([
+    4,
+    [{ name: "web", where: "source", error: { code: "refused", message: expect.stringContaining("userfaultfd") } }],
+    "running",
+  ]);
+  await using again = here.migrate(`qmp:${source.qmp}`, "--recover");
+  expect(await end(again)).toMatchObject({ code: 3, stderr: expect.stringContaining("nothing to recover of") });
+  receiver.kill("SIGTERM");
+  await receiver.result;
+  expect(here.left()).toEqual([]);
 });
 
 test.each([["web=fake:?memory=1M"], ["web"], ["web=qmp:"], ["web=tcp:x"]])("usage: receive --vm %s", async (vm) => {

@@ -135,12 +135,19 @@ describe("a session over connections that are cut", () => {
 describe("a connection that falls silent", () => {
   test("is made again, also where the destination has not noticed", async () => {
     const silence = stall();
+    // After the preface, WELCOME and one frame more, however fast the machine is.
+    const silent: Fault = async function* (input) {
+      let pieces = 0;
+      for await (const piece of silence.fault(input)) {
+        yield piece;
+        if (++pieces === 3) silence.on();
+      }
+    };
     const net = network({
       receiving: { times: { ...quick, dead: 60_000 } },
-      faults: (number) => (number === 0 ? { down: [silence.fault] } : {}),
+      faults: (number) => (number === 0 ? { down: [silent] } : {}),
     });
     const states: string[] = [];
-    setTimeout(silence.on, 20);
     await within(over(net, { onLink: (state, reason) => states.push(`${state} ${reason}`) }));
     await onlySession(net);
     silence.off();

@@ -121,7 +121,7 @@ export async function ends(): Promise<Ends> {
       const address = parseAddress(`unix:${path(`out${++sockets}`)}`, transports);
       return transports.get("unix")!.listen(address, { signal: never });
     },
-    ...{ onPhase: () => {}, onStatus: () => {}, onUnsettled: () => {}, onOutcome: () => {} },
+    ...{ onPhase: () => {}, onStatus: () => {}, onPostcopy: () => {}, onUnsettled: () => {}, onOutcome: () => {} },
   };
 
   const all: Ends = {
