@@ -84,17 +84,21 @@ export async function migrateLive(specs: readonly LiveSpec[], to: string, invoca
     state,
     guests.sockets.map(({ qmp }) => qmp),
   );
-  for (const { name } of left.given)
-    output.note(`"${name}" was given away by an earlier run: asking the destination whether it runs there`);
+  for (const { name, postcopy } of left.given)
+    output.note(
+      `"${name}" was given away by an earlier run: ${postcopy ? "going on with its post-copy" : "asking the destination whether it runs there"}`,
+    );
   const departing: Departing[] = [];
   try {
     for (const { name, qmp } of guests.sockets) {
       if (left.given.some((entry) => entry.qmp === qmp)) continue;
-      if (recover)
+      if (recover && left.given.length === 0)
         throw new ShrinkerError(
           "input",
           `There is nothing to recover of qmp:${qmp}: see \`shrinker list --migrations\``,
         );
+      // Others of the same command may have moved, or stayed.
+      if (recover) continue;
       const flags = { keepSource: options.flag("keep-source"), paused: options.flag("paused") };
       const sharedStorage = options.flag("shared-storage");
       departing.push(await begin({ name, qmp, state, to, ...flags, sharedStorage, signal }));
@@ -154,13 +158,21 @@ export async function migrateLive(specs: readonly LiveSpec[], to: string, invoca
 
   const watch = watchGuests(
     invocation,
-    departing.map(({ name }) => name),
+    [...departing, ...left.given].map(({ name }) => name),
     () => ({
       counters: current?.session.sender.counters ?? noCounters(),
       wire: wire(),
       lost: link.lost,
     }),
   );
+  const switched = new Set<string>();
+  const noteGoesOn = () => {
+    for (const name of switched)
+      output.note(
+        `${name}: goes on by post-copy, and can't be stopped any more. Interrupted again, it waits at ${to} for migrate --recover`,
+      );
+  };
+  signal.addEventListener("abort", noteGoesOn);
   let socket = 0;
   const cluster: ClusterOptions = {
     ...departure,
@@ -171,8 +183,15 @@ export async function migrateLive(specs: readonly LiveSpec[], to: string, invoca
     },
     onPhase: watch.phase,
     onStatus: watch.status,
+    onPostcopy(name) {
+      switched.add(name);
+      output.event({ type: "postcopy", name });
+      if (signal.aborted) noteGoesOn();
+      else output.note(`${name}: goes on at ${to}, and the rest of its memory follows: don't end this`);
+    },
     onUnsettled: (names, { message }) => output.note(`${message}. Asking again about ${names.join(", ")}`),
     onOutcome(outcome) {
+      switched.delete(outcome.name);
       watch.outcome(outcome);
       if (outcome.where === "destination" && options.flag("keep-source"))
         output.note(`${outcome.name}: its QEMU stays here, stopped: end it, and never let it run again`);
@@ -185,6 +204,7 @@ export async function migrateLive(specs: readonly LiveSpec[], to: string, invoca
   } catch (thrown) {
     summary = { outcomes: [], error: asError(thrown) };
   } finally {
+    signal.removeEventListener("abort", noteGoesOn);
     watch.stop();
     over.abort();
   }

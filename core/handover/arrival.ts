@@ -5,15 +5,15 @@ import { fileError, ShrinkerError } from "../errors.ts";
 import { compatible } from "../machines/qemu/compatible.ts";
 import { describe } from "../machines/qemu/description.ts";
 import { QemuDestination } from "../machines/qemu/destination.ts";
-import type { QmpClient } from "../machines/qemu/qmp.ts";
+import { type QmpClient, QmpError, QmpTimeout } from "../machines/qemu/qmp.ts";
 import { socketIdentity } from "../machines/qemu/socket-path.ts";
-import { waitForStatus } from "../machines/qemu/status.ts";
+import { migrationStatus } from "../machines/qemu/status.ts";
 import type { ArrivalState, DestinationWord, WordOf } from "../wire/handover.ts";
 import { Journal } from "./journal.ts";
 import { reach } from "./reach.ts";
 
-/** For a QEMU to notice that its stream has gone. */
-const PAUSE_MS = 10_000;
+/** For a QEMU that may wait for a page of its guest to say how far it is. */
+const STATUS_MS = 1000;
 
 /** Says a word of a migration to the source, where that listens. */
 export type Say = (word: DestinationWord) => Promise<void>;
@@ -57,7 +57,7 @@ export class Arrival {
   error: ShrinkerError | undefined;
   readonly #context: ArrivalContext;
   /** Undefined where its QEMU had died before this process took it up, or nothing has to be asked of it. */
-  readonly #machine: QemuDestination | undefined;
+  #machine: QemuDestination | undefined;
   readonly #waiting: WaitingMachine | undefined;
   readonly #journal: Journal;
   #folder: string | undefined;
@@ -135,8 +135,10 @@ export class Arrival {
       const arrival = new Arrival(context, waiting, journal, "prepared", folder);
       arrival.#say = say;
       arrival.#postcopy = word.postcopy ?? false;
-      await arrival.#machine!.prepare({ postcopy: word.postcopy }).catch((error) => {
-        throw word.postcopy ? withoutPostcopy(error) : error;
+      const { major, minor } = word.machine.qemu;
+      const preempt = major > 7 || (major === 7 && minor >= 1);
+      await arrival.#machine!.prepare({ postcopy: word.postcopy, preempt }).catch((error) => {
+        throw word.postcopy && error instanceof QmpError ? withoutPostcopy(error) : error;
       });
       await arrival.#machine!.incoming(arrival.address!);
       void arrival.#watch();
@@ -175,7 +177,9 @@ export class Arrival {
     if (this.#say !== say) return;
     this.#say = undefined;
     await this.#inTurn(async () => {
-      if (this.#state === "prepared") await this.#drop(new ShrinkerError("link", "The source has gone"));
+      // One that has what it needs to go on waits for the rest.
+      if (this.#state === "prepared" && !(await this.#switches()))
+        await this.#drop(new ShrinkerError("link", "The source has gone"));
     });
   }
 
@@ -186,6 +190,8 @@ export class Arrival {
       if (this.#state === "running") return;
       if (this.#state !== "loaded" && this.#state !== "taken")
         throw new ShrinkerError("refused", `"${name}" is not loaded here: it is ${this.#state}`);
+      const qmp = this.#machine ? undefined : await reach(this.#journal.entry);
+      if (qmp) this.#machine = new QemuDestination(qmp);
       if (!this.#machine) throw new ShrinkerError("input", `"${name}" was taken here, but its QEMU has ended since`);
       if (this.#state === "loaded") {
         await this.#journal.update({ phase: "taken" });
@@ -197,33 +203,52 @@ export class Arrival {
       // Not now: the source waits for the word. Without it a process that takes this up would let the guest run once more.
       void this.#inTurn(async () => {
         if (this.#state === "running") await this.#journal.update({ started: true }).catch(() => {});
-        await this.#machine?.qmp.close();
+        // While QEMU waits for a page of its guest nobody could connect to it.
+        if (!this.#journal.entry.postcopy) await this.#machine?.qmp.close();
       });
     });
   }
 
-  /** RECOVER: waits once more for what a guest lacks whose post-copy was interrupted. */
-  recover(): Promise<void> {
+  /** RECOVER: waits once more for what a guest lacks whose post-copy was interrupted, if it lacks something. */
+  recover(): Promise<"prepared" | "whole"> {
     return this.#inTurn(async () => {
       const { name } = this;
       if (this.#state !== "loaded" && this.#state !== "taken" && this.#state !== "running")
         throw new ShrinkerError("refused", `"${name}" is not here: it is ${this.#state}`);
-      const open = this.#state === "running" ? undefined : this.#machine;
-      const qmp = open?.qmp ?? (await reach(this.#journal.entry));
-      if (!qmp) throw new ShrinkerError("input", `The QEMU of "${name}" has ended, and with it the guest`);
-      try {
-        const signal = AbortSignal.any([this.#context.signal, this.#watching.signal]);
-        const machine = new QemuDestination(qmp);
-        // The session that has carried the stream may not know yet that nobody is left at its other end.
-        if ((await machine.status()).status === "postcopy-active") await machine.pausePostcopy();
-        await waitForStatus(qmp, ["postcopy-paused"], { signal, timeout: PAUSE_MS });
-        this.#folder ??= await socketFolder(this.#context.sockets);
-        this.#recoveries++;
-        await machine.recover(this.address!);
-      } finally {
-        if (!open) await qmp.close();
-      }
+      const lacks = await this.#lacks();
+      if (lacks === undefined)
+        throw new ShrinkerError("input", `The QEMU of "${name}" has ended, and with it the guest`);
+      if (!lacks) return "whole";
+      this.#folder ??= await socketFolder(this.#context.sockets);
+      this.#recoveries++;
+      await this.#machine!.recover(this.address!, this.#context.signal);
+      return "prepared";
     });
+  }
+
+  /** Whether it runs, or is to run, without all of its memory. */
+  lacksMemory(): Promise<boolean> {
+    return this.#inTurn(async () => {
+      const here = this.#state === "loaded" || this.#state === "taken" || this.#state === "running";
+      return here && this.#journal.entry.postcopy === true && (await this.#lacks()) === true;
+    });
+  }
+
+  /** Undefined where its QEMU has ended. */
+  async #lacks(): Promise<boolean | undefined> {
+    if (this.#machine) {
+      const lacks = await lacksMemory(this.#machine.qmp);
+      if (lacks !== undefined) return lacks;
+    }
+    const qmp = await reach(this.#journal.entry);
+    if (!qmp) return undefined;
+    this.#machine = new QemuDestination(qmp);
+    return lacksMemory(qmp);
+  }
+
+  /** Whether QEMU has begun with post-copy before this process knows that the guest is loaded. */
+  async #switches(): Promise<boolean> {
+    return this.#postcopy && (await lacksMemory(this.#machine!.qmp)) === true;
   }
 
   /** Has the guest looked at, once the source knows that it runs. Never rejects. */
@@ -251,7 +276,9 @@ export class Arrival {
   leave(): Promise<void> {
     return this.#inTurn(async () => {
       if (this.#state === "ended") return;
-      if (this.#state === "prepared") return this.#drop(new ShrinkerError("cancelled", "The receiver ends"));
+      if (this.#state === "prepared" && (await this.#switches()))
+        await this.#journal.update({ phase: "loaded", postcopy: true });
+      else if (this.#state === "prepared") return this.#drop(new ShrinkerError("cancelled", "The receiver ends"));
       this.#watching.abort();
       await this.#machine?.qmp.close();
       await this.#journal.release();
@@ -262,7 +289,7 @@ export class Arrival {
     await this.#say?.(word).catch(() => {});
   }
 
-  #inTurn(work: () => Promise<void>): Promise<void> {
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
     const done = this.#turn.then(work);
     this.#turn = done.catch(() => {});
     return done;
@@ -280,9 +307,10 @@ export class Arrival {
     const { migration } = this;
     const signal = AbortSignal.any([this.#context.signal, this.#watching.signal]);
     let word: DestinationWord | undefined;
+    let postcopy = false;
     const loaded = async () => {
       try {
-        await this.#machine!.loaded(signal);
+        postcopy = (await this.#machine!.loaded(signal)).status !== "completed";
         return undefined;
       } catch (error) {
         return asShrinkerError(error);
@@ -292,7 +320,7 @@ export class Arrival {
     await this.#inTurn(async () => {
       if (this.#state !== "prepared" || signal.aborted) return;
       if (!error)
-        await this.#journal.update({ phase: "loaded" }).catch((why) => {
+        await this.#journal.update({ phase: "loaded", postcopy }).catch((why) => {
           error = asShrinkerError(why);
         });
       if (error) await this.#drop(error);
@@ -332,6 +360,16 @@ export class Arrival {
   }
 }
 
+/** Whether a guest has begun to go on by post-copy, and is not all there; undefined where QEMU can't be asked any more. */
+export async function lacksMemory(qmp: QmpClient): Promise<boolean | undefined> {
+  try {
+    return (await migrationStatus(qmp, { timeout: STATUS_MS })).status.startsWith("postcopy");
+  } catch (error) {
+    // It waits for a page itself.
+    return error instanceof QmpTimeout ? true : undefined;
+  }
+}
+
 /** Ends a QEMU that waits for a guest, or has a copy of one. Never rejects. */
 async function end({ qmp, kill }: WaitingMachine): Promise<void> {
   await new QemuDestination(qmp).discard().catch(() => kill?.());
@@ -339,10 +377,10 @@ async function end({ qmp, kill }: WaitingMachine): Promise<void> {
 }
 
 function withoutPostcopy(error: unknown): ShrinkerError {
-  const { code, message } = asShrinkerError(error);
+  const { message } = asShrinkerError(error);
   const remedy =
     "post-copy needs userfaultfd: run QEMU as root, or set vm.unprivileged_userfaultfd=1 at the destination";
-  return new ShrinkerError(code, `${message}; ${remedy}`, { cause: error });
+  return new ShrinkerError("refused", `${message}; ${remedy}`, { cause: error });
 }
 
 async function socketFolder(parent: string): Promise<string> {

@@ -11,7 +11,7 @@ import {
   type SourceWord,
   type WordOf,
 } from "../wire/handover.ts";
-import { Arrival, type ArrivalContext, type Say } from "./arrival.ts";
+import { Arrival, type ArrivalContext, lacksMemory, type Say } from "./arrival.ts";
 import { Journal, type JournalEntry, listJournals } from "./journal.ts";
 import type { Tell } from "./mailbox.ts";
 import { reach } from "./reach.ts";
@@ -144,8 +144,7 @@ export class Arrivals {
         await arrival.verify();
       } else if (word.type === "recover") {
         if (!arrival) throw new ShrinkerError("refused", "Nothing is known here of this migration");
-        await arrival.recover();
-        await answer({ type: "prepared", migration });
+        await answer({ type: await arrival.recover(), migration });
       } else await arrival?.confirmed();
       return undefined;
     } catch (thrown) {
@@ -162,7 +161,8 @@ export class Arrivals {
     if (this.#arrivals.has(id) || this.#preparing.has(id))
       throw new ShrinkerError("refused", "This migration has begun already");
     const others = [...this.#arrivals.values()].filter((arrival) => arrival.name === name);
-    const busy = others.find(({ state }) => state !== "running" && state !== "ended")?.state;
+    let busy: string | undefined = others.find(({ state }) => state !== "running" && state !== "ended")?.state;
+    for (const other of others) if (await other.lacksMemory()) busy ??= "not over";
     if (busy !== undefined || [...this.#preparing.values()].some((other) => other.name === name)) {
       const message = `Another migration of "${name}" is ${busy ?? "being prepared"} here: see \`shrinker list --migrations\``;
       throw new ShrinkerError("refused", message);
@@ -183,11 +183,16 @@ export class Arrivals {
     const journal = await this.#resume(id);
     if (!journal) return "";
     const { phase, started, runs } = journal.entry;
-    const needless = phase === "lost" || (phase === "taken" && started);
+    // One that waits for its memory may not answer before it has got it: that must not keep others from arriving.
+    const waits = phase === "taken" && journal.entry.postcopy === true;
+    const needless = phase === "lost" || (phase === "taken" && started) || waits;
     let qmp: QmpClient | undefined;
     try {
       qmp = needless ? undefined : await reach(journal.entry, this.#context.signal);
-      if (phase === "prepared") {
+      // What it needed to go on had come, and only that process was not told yet.
+      const switched = phase === "prepared" && qmp !== undefined && (await lacksMemory(qmp)) === true;
+      if (switched) await journal.update({ phase: "loaded", postcopy: true });
+      else if (phase === "prepared") {
         await (qmp && endWaiting(qmp));
         await journal.remove();
         return `"${name}" had not arrived yet: ended what waited for it`;
@@ -198,6 +203,8 @@ export class Arrivals {
       if (arrival.state === "lost")
         return `"${name}" was loaded here, but its QEMU has died: its source may take it back`;
       if (arrival.state === "loaded") return `"${name}" is loaded here, and waits for the source's word`;
+      if (waits)
+        return `"${name}" was taken here, and may lack part of its memory: go on with migrate --recover at its source`;
       if (!qmp) return `"${name}" was taken here, but its QEMU has ended since: see \`shrinker resolve\``;
     } catch (error) {
       await qmp?.close();

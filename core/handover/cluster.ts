@@ -10,7 +10,7 @@ import { type DepartureOptions, depart, lostCopy, type MoveOutcome, type Phase }
 import { unsettled } from "./give.ts";
 import { Journal, type JournalEntry } from "./journal.ts";
 import type { Mailbox } from "./mailbox.ts";
-import { interrupted } from "./postcopy.ts";
+import { GuestLost, interrupted } from "./postcopy.ts";
 import { settle } from "./settle.ts";
 import { forget } from "./take-back.ts";
 import type { Left } from "./take-up.ts";
@@ -43,6 +43,8 @@ export interface ClusterOptions extends DepartureOptions {
   readonly signal: AbortSignal;
   readonly onPhase: (name: string, phase: Phase) => void;
   readonly onStatus: (name: string, status: MigrationStatus) => void;
+  /** A guest goes on by post-copy: it can't be taken back any more, and is waited for whatever the signal says. */
+  readonly onPostcopy: (name: string) => void;
   /** The destination is going to be asked again about guests that were given to it, and why. */
   readonly onUnsettled: (names: readonly string[], why: ShrinkerError) => void;
   readonly onOutcome: (outcome: MoveOutcome) => void;
@@ -98,6 +100,7 @@ async function moveOne(departing: Departing, link: ClusterLink, options: Cluster
     ...{ signal: options.signal, listenLocal: options.listenLocal },
     onPhase: (phase: Phase) => options.onPhase(name, phase),
     onStatus: (status: MigrationStatus) => options.onStatus(name, status),
+    onPostcopy: () => options.onPostcopy(name),
   });
 }
 
@@ -128,7 +131,9 @@ async function settleRest(
 ): Promise<void> {
   const until = performance.now() + options.settleMs;
   for (let delay = RETRY_MS; ; delay = Math.min(2 * delay, MAX_RETRY_MS)) {
-    const open = [...outcomes.values()].filter(({ where }) => where === "unknown");
+    const open = [...outcomes.values()].filter(
+      ({ where, error }) => where === "unknown" && !(error?.cause instanceof GuestLost),
+    );
     if (open.length === 0 || options.signal.aborted || performance.now() > until) return;
     const names = open.map(({ name }) => name);
     if (delay === RETRY_MS) options.onUnsettled(names, open[0]!.error!);
@@ -147,20 +152,21 @@ async function settleRest(
 
 /** Asks about guests that were given away. Never rejects. */
 async function settleAll(link: ClusterLink, given: readonly JournalEntry[], options: ClusterOptions, note: Note) {
-  for (const entry of given) {
+  const settleOne = async (entry: JournalEntry) => {
     const { name } = entry;
     let journal: Journal | undefined;
     let talk: ReturnType<Mailbox["open"]> | undefined;
     try {
       journal = await Journal.resume(options.state, entry);
       // Somebody has resolved it.
-      if (journal?.entry.phase !== "given") continue;
+      if (journal?.entry.phase !== "given") return;
       talk = link.mailbox.open(journal.migration, link.session.tell);
       const { session, entrance } = link;
       const where = await settle(journal, talk, {
         ...{ failed: session.failed, sender: session.sender, entrance, signal: options.signal },
         listenLocal: options.listenLocal,
         onStatus: (status) => options.onStatus(name, status),
+        onPostcopy: () => options.onPostcopy(name),
       });
       const error = where === "source" ? lostCopy(entry) : undefined;
       note({ name, where, departed: undefined, error });
@@ -173,7 +179,9 @@ async function settleAll(link: ClusterLink, given: readonly JournalEntry[], opti
       await journal?.release();
       if (talk) link.mailbox.close(talk);
     }
-  }
+  };
+  // One that has to get the rest of its memory must not keep the others waiting.
+  await Promise.all(given.map(settleOne));
 }
 
 function unknown(entry: JournalEntry, why: unknown): MoveOutcome {

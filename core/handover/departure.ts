@@ -9,7 +9,7 @@ import { confirm, give, unsettled } from "./give.ts";
 import type { Journal, JournalEntry } from "./journal.ts";
 import { later, onTimeout, switchoverLimit, type Timeout } from "./limits.ts";
 import type { Mailbox, Talk, Tell } from "./mailbox.ts";
-import { finishPostcopy, interrupted, type PostcopyContext } from "./postcopy.ts";
+import { beginPostcopy, finishPostcopy, hasSwitched, interrupted, type PostcopyContext } from "./postcopy.ts";
 import { reach, standingStill } from "./reach.ts";
 import { settle } from "./settle.ts";
 import { type GuestStream, openStream, type StreamContext } from "./stream.ts";
@@ -43,6 +43,8 @@ export interface DepartureContext extends StreamContext {
   readonly signal: AbortSignal;
   readonly onPhase: (phase: Phase) => void;
   readonly onStatus: (status: MigrationStatus) => void;
+  /** From now on the guest can't be taken back: it goes on by post-copy. */
+  readonly onPostcopy: () => void;
 }
 
 /** How long a guest's departure took, in milliseconds. */
@@ -84,23 +86,21 @@ export async function depart(departing: Departing, context: DepartureContext): P
     await prepare(departing, context, talk);
     context.onPhase("perform");
     stream = await openStream(journal.migration, context);
-    await perform(departing, context, talk, stream);
+    const whole = await perform(departing, context, talk, stream);
     context.onPhase("finish");
-    if (!journal.entry.postcopy) {
-      if (context.signal.aborted) throw abortReason(context.signal);
-      talk.check();
-      await stream.close();
-      qmp = await standingStill(journal.entry, qmp);
-      await journal.update({ phase: "given" });
-    }
+    if (!journal.entry.postcopy && context.signal.aborted) throw abortReason(context.signal);
+    talk.check();
+    if (whole) await stream.close();
+    qmp = await standingStill(journal.entry, qmp);
+    await journal.update({ phase: "given", postcopy: !whole });
   } catch (thrown) {
     // QEMU answers nobody while it writes to a stream that stalls, so that goes first.
     await stream?.close();
-    if (journal.entry.phase === "given") {
-      await machine.qmp.close();
-      await journal.release();
+    if (journal.entry.postcopy && (await hasSwitched(qmp ?? machine.qmp))) {
+      // What the destination has may be all that can go on.
+      await journal.update({ phase: "given" }).catch(() => {});
       context.mailbox.close(talk);
-      return { name, where: "unknown", departed: undefined, error: interrupted(journal.entry, thrown) };
+      return { name, ...(await leave(journal, new QemuSource(qmp ?? machine.qmp), thrown)) };
     }
     const back = qmp ? { journal, machine: new QemuSource(qmp) } : departing;
     const error = await takeBack(back, talk, asShrinkerError(thrown));
@@ -109,11 +109,11 @@ export async function depart(departing: Departing, context: DepartureContext): P
   } finally {
     unlisten();
   }
-  // It can't be taken back any more, so a user who wants to end waits for the word as well.
+  // It can't be taken back any more, so a user who wants to end waits for the word as well; and with post-copy for all of the guest.
   const patience = later(context.signal, PATIENCE_MS);
   try {
     const source = qmp && new QemuSource(qmp);
-    const giving = { ...context, signal: patience.signal };
+    const giving = { ...context, signal: journal.entry.postcopy ? new AbortController().signal : patience.signal };
     const outcome = await handOver(journal, talk, giving, source, stream, () => {
       const now = performance.now();
       // With post-copy it runs long before all of it is there.
@@ -153,8 +153,9 @@ async function handOver(
     }
   }
   let outcome = there();
-  if (journal.entry.postcopy && source) {
+  if (journal.entry.postcopy) {
     try {
+      if (!source) throw new LinkError("the source's QEMU has ended");
       await finishPostcopy(source, stream, context);
       outcome = there();
     } catch (error) {
@@ -190,12 +191,25 @@ async function prepare({ name, description, journal }: Departing, context: Depar
   await Promise.race([Promise.all([said, prepared]), context.failed]);
 }
 
-/** Copies the guest until it is loaded, paused, at the destination and stopped here; or as much of it as post-copy begins with. */
-async function perform(departing: Departing, context: DepartureContext, talk: Talk, stream: GuestStream) {
+/**
+ * Copies the guest until it is loaded, paused, at the destination and stopped here; or as much of it as post-copy begins with.
+ * Resolves with whether all of it is there.
+ */
+async function perform(
+  departing: Departing,
+  context: DepartureContext,
+  talk: Talk,
+  stream: GuestStream,
+): Promise<boolean> {
   const { machine, journal } = departing;
   const { options } = context;
   const over = new AbortController();
-  const signal = AbortSignal.any([context.signal, over.signal]);
+  const { signal } = over;
+  let switching: Promise<void> | undefined;
+  const toPostcopy = () => {
+    switching = beginPostcopy(departing).then(context.onPostcopy);
+    return switching;
+  };
   const keep = (settings: NonNullable<typeof journal.entry.settings>) => journal.update({ settings });
   await machine.prepare({
     bandwidth: options.bandwidth,
@@ -211,20 +225,44 @@ async function perform(departing: Departing, context: DepartureContext, talk: Ta
   try {
     await start(departing, stream.address);
     const { onStatus } = context;
-    const completed = machine.waitFor(["completed", "postcopy-active"], { signal, onStatus }).then(
-      () => {},
+    const wanted = ["completed", "postcopy-active", "postcopy-paused"];
+    const copied = machine.waitFor(wanted, { signal, onStatus }).then(
+      async ({ status }) => {
+        const whole = status === "completed";
+        if (!whole) await Promise.race([loaded, finishPostcopy(machine, stream, context, signal)]);
+        return whole;
+      },
       async (error) => {
         // A QEMU that dies when all of its guest is there has not kept it from moving.
         if (await hasDied(departing)) await Promise.race([loaded, after(options.switchoverTimeoutMs, error)]);
         else await reasonOf(error, [stream.broken, loaded]);
+        return !journal.entry.postcopy;
       },
     );
-    const timeout = onTimeout(departing, options, signal, limit);
-    await Promise.race([Promise.all([completed, loaded]), context.failed, limit.exceeded, timeout]);
+    const ended = aborted(context.signal, signal, () => switching === undefined);
+    const timeout = onTimeout(departing, options, AbortSignal.any([context.signal, signal]), limit, toPostcopy);
+    const [whole] = await Promise.race([
+      Promise.all([copied, loaded]),
+      ...[context.failed, limit.exceeded, timeout, ended],
+    ]);
+    return whole;
   } finally {
     limit.stop();
     over.abort();
+    // Whoever takes the guest back has to know whether it has switched.
+    await switching?.catch(() => {});
   }
+}
+
+/** Rejects when the user wants to end, if that counts at that moment. */
+function aborted(user: AbortSignal, over: AbortSignal, counts: () => boolean): Promise<never> {
+  return new Promise((_, reject) => {
+    const onAbort = () => {
+      if (counts()) reject(abortReason(user));
+    };
+    user.addEventListener("abort", onAbort, { signal: over });
+    if (user.aborted) onAbort();
+  });
 }
 
 /** Has QEMU begin to send the guest; the journal says so before. */

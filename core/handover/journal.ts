@@ -38,7 +38,7 @@ const entrySchema = v.object({
   pid: v.optional(v.number()),
   /** Whether the guest ran at the source; false at the destination. */
   ran: v.optional(v.boolean(), false),
-  /** Whether post-copy has begun: part of the guest's memory is only at the source, what it writes only at the destination. */
+  /** At the source, that QEMU may have been told to switch to post-copy; at the destination, that the guest came so, and may lack memory. */
   postcopy: v.optional(v.boolean()),
   /** Whether the guest is to run at the destination. */
   runs: v.boolean(),

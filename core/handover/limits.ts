@@ -1,7 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { abortReason, LinkError, ShrinkerError } from "../errors.ts";
 import type { Departing } from "./begin.ts";
-import { beginPostcopy } from "./postcopy.ts";
 
 /**
  * How long copying may take, in milliseconds, and what to do then: give up, stop the guest until it is copied, or have it go on at
@@ -49,12 +48,16 @@ export function switchoverLimit({ name, machine }: Departing, ms: number): Limit
   };
 }
 
-/** Does what the user wants where copying takes too long; rejects where that is to give up. */
+/**
+ * Does what the user wants where copying takes too long; rejects where that is to give up.
+ * @param toPostcopy has the guest go on at the destination
+ */
 export async function onTimeout(
   departing: Departing,
   { timeoutMs, onTimeout }: Timeout,
   signal: AbortSignal,
   limit: Limit,
+  toPostcopy: () => Promise<void>,
 ): Promise<never> {
   const { name, machine } = departing;
   const never = new Promise<never>(() => {});
@@ -68,7 +71,7 @@ export async function onTimeout(
   if (onTimeout === "postcopy") {
     // It stands still only until the destination has what it needs to begin with, and can't be taken back anyway.
     limit.stop();
-    await beginPostcopy(departing);
+    await toPostcopy();
     return never;
   }
   // A guest that stands still dirties nothing, so what is left is copied in one go.

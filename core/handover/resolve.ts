@@ -3,6 +3,7 @@ import { QemuDestination } from "../machines/qemu/destination.ts";
 import type { QmpClient } from "../machines/qemu/qmp.ts";
 import { quitQemu, runState } from "../machines/qemu/run-state.ts";
 import { QemuSource } from "../machines/qemu/source.ts";
+import { migrationStatus } from "../machines/qemu/status.ts";
 import { Journal, type JournalEntry } from "./journal.ts";
 import { reach } from "./reach.ts";
 import { reclaim } from "./take-back.ts";
@@ -21,6 +22,7 @@ export async function resolve(state: string, entry: JournalEntry, as: "source" |
   let qmp: QmpClient | undefined;
   try {
     qmp = await reach(journal.entry);
+    if (qmp && journal.entry.postcopy) await checkWhole(journal.entry, qmp);
     const done = as !== entry.role ? await letGo(journal, qmp) : await keep(journal, qmp);
     await journal.remove();
     return done;
@@ -30,6 +32,15 @@ export async function resolve(state: string, entry: JournalEntry, as: "source" |
   } finally {
     await qmp?.close();
   }
+}
+
+/** While post-copy is under way neither end has all of a guest. */
+async function checkWhole({ name }: JournalEntry, qmp: QmpClient): Promise<void> {
+  if (!(await migrationStatus(qmp)).status.startsWith("postcopy")) return;
+  const message =
+    `Part of "${name}" is at the source and part at the destination: go on with \`shrinker migrate --recover\` at the source. ` +
+    "If that can't be, the guest is lost: end its QEMU, then say it again";
+  throw new ShrinkerError("refused", message);
 }
 
 /** The guest goes on here. */

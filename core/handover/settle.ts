@@ -3,8 +3,8 @@ import { QemuSource } from "../machines/qemu/source.ts";
 import { confirm, type GiveContext, give } from "./give.ts";
 import type { Journal } from "./journal.ts";
 import type { Talk } from "./mailbox.ts";
-import { type PostcopyContext, recoverPostcopy } from "./postcopy.ts";
-import { standingStill } from "./reach.ts";
+import { GuestLost, isPartial, type PostcopyContext, recoverPostcopy } from "./postcopy.ts";
+import { reach, standingStill } from "./reach.ts";
 import { forget, reclaim } from "./take-back.ts";
 
 const SETTLE_MS = 30_000;
@@ -23,15 +23,17 @@ export async function settle(
   let qmp = machine?.qmp;
   try {
     const state = await ask(journal, talk, context);
-    if (journal.entry.postcopy) {
-      if (state === "lost") throw new ShrinkerError("input", "its copy has died, and with it what the guest was");
-      await recoverPostcopy(journal, talk, context, machine);
+    // A post-copy whose source has sent everything is a hand-over like any other.
+    if (journal.entry.postcopy) qmp ??= await reach(journal.entry);
+    if (journal.entry.postcopy && (await isPartial(qmp))) {
+      if (state === "lost") throw new GuestLost("its copy died at the destination, and QEMU does not take it back");
+      await recoverPostcopy(journal, talk, context, qmp);
       return "destination";
     }
     if (state === "lost") {
       // Its copy is dead and never ran, so the guest is this one again, before anything else can go wrong.
       await journal.update({ phase: "begun" });
-      await reclaim(journal, machine);
+      await reclaim(journal, qmp && new QemuSource(qmp));
       await forget(journal, talk);
       return "source";
     }

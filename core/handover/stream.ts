@@ -15,7 +15,7 @@ export interface StreamContext {
 export interface GuestStream {
   /** `unix:PATH` */
   readonly address: string;
-  /** Rejects with what broke the first connection, else never settles. */
+  /** Rejects with what broke one of them, else never settles. */
   readonly broken: Promise<never>;
   /** Breaks the connections that have not ended. */
   close(): Promise<void>;

@@ -3,6 +3,7 @@ import { ShrinkerError } from "../errors.ts";
 import { QemuSource } from "../machines/qemu/source.ts";
 import type { Journal, JournalEntry } from "./journal.ts";
 import type { Talk } from "./mailbox.ts";
+import { hasSwitched } from "./postcopy.ts";
 import { reach } from "./reach.ts";
 
 /** What the destination gets to say that it has dropped its copy. */
@@ -79,10 +80,14 @@ async function letGoOn(source: QemuSource, { started, settings }: JournalEntry):
 
 /**
  * Has the guest of a migration that was begun and not given away go on here, after the process that moved it has died. Rejects
- * where it may stand still; the journal says then what it did.
+ * where it may stand still; the journal says then what it did. One that has switched to post-copy can't, and counts as given.
  */
 export async function reclaim(journal: Journal, machine?: QemuSource): Promise<void> {
   const qmp = machine?.qmp ?? (await reach(journal.entry));
+  if (qmp && journal.entry.postcopy && (await hasSwitched(qmp))) {
+    await qmp.close();
+    return journal.update({ phase: "given" });
+  }
   if (qmp) await goOn(new QemuSource(qmp), journal.entry);
   await journal.update({ phase: "aborted" });
 }

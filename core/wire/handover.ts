@@ -46,6 +46,7 @@ const FromSource = v.variant("type", [
 
 const FromDestination = v.variant("type", [
   v.object({ type: v.literal("prepared"), migration }),
+  v.object({ type: v.literal("whole"), migration }),
   v.object({ type: v.literal("refused"), migration, ...why }),
   v.object({ type: v.literal("loaded"), migration }),
   v.object({ type: v.literal("failed"), migration, ...why }),

@@ -1,11 +1,13 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { abortReason, ShrinkerError } from "../../errors.ts";
 import { changeSettings, HOP_PARAMETERS, type HopOptions, hopCapabilities } from "./local-hop.ts";
-import type { QmpClient } from "./qmp.ts";
+import { type QmpClient, QmpError } from "./qmp.ts";
 import { quitQemu, resumeGuest, runState } from "./run-state.ts";
 import { type MigrationStatus, migrationStatus, waitForStatus } from "./status.ts";
 
 const POLL_MS = 20;
+/** For QEMU to notice that a stream has gone. */
+const PAUSE_MS = 10_000;
 
 /** A QEMU that waits for a guest. It never lets the guest run before `run`: the source may still have it. */
 export class QemuDestination {
@@ -69,14 +71,30 @@ export class QemuDestination {
     return quitQemu(this.qmp);
   }
 
-  /** Takes QEMU from a post-copy's stream that has broken, also where it hasn't noticed; then the status is `postcopy-paused`. */
-  async pausePostcopy(): Promise<void> {
-    await this.qmp.execute("migrate-pause", {}, { outOfBand: true });
+  /**
+   * Waits at another `uri` for a post-copy whose stream has broken, also where QEMU hasn't noticed yet. It works while QEMU itself
+   * waits for a page, when it takes no other command; and again.
+   */
+  async recover(uri: string, signal = new AbortController().signal): Promise<void> {
+    for (const until = performance.now() + PAUSE_MS; ; ) {
+      const refused = await this.#outOfBand("migrate-recover", { uri });
+      if (!refused) return;
+      if (signal.aborted) throw abortReason(signal);
+      if (performance.now() > until) throw refused;
+      await this.#outOfBand("migrate-pause");
+      await sleep(POLL_MS);
+    }
   }
 
-  /** Waits at another `uri` for a post-copy that was interrupted; works also while the guest waits for a page. */
-  async recover(uri: string): Promise<void> {
-    await this.qmp.execute("migrate-recover", { uri }, { outOfBand: true });
+  /** Resolves with QEMU's refusal, if it refuses. */
+  async #outOfBand(command: string, args = {}): Promise<QmpError | undefined> {
+    try {
+      await this.qmp.execute(command, args, { outOfBand: true });
+      return undefined;
+    } catch (error) {
+      if (error instanceof QmpError) return error;
+      throw error;
+    }
   }
 
   #unfit(why: string): ShrinkerError {

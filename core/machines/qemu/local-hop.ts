@@ -5,6 +5,8 @@ import { common, type MigrationSettings, readSettings, writeSettings } from "./s
 export interface HopOptions {
   /** Makes post-copy possible; it still has to be started. */
   readonly postcopy?: boolean | undefined;
+  /** Whether the other end can have a second connection then (since QEMU 7.1); so unless false. */
+  readonly preempt?: boolean | undefined;
 }
 
 /**
@@ -12,7 +14,7 @@ export interface HopOptions {
  * loaded the guest. What hides pages' contents, sends them past the stream or needs further connections is off, and so is
  * what puts sections into it that only QEMU can read.
  */
-export function hopCapabilities({ postcopy = false }: HopOptions): Record<string, boolean> {
+export function hopCapabilities({ postcopy = false, preempt = true }: HopOptions): Record<string, boolean> {
   return {
     events: true,
     "return-path": true,
@@ -20,7 +22,9 @@ export function hopCapabilities({ postcopy = false }: HopOptions): Record<string
     "late-block-activate": true,
     "postcopy-ram": postcopy,
     // What a guest waits for goes on a connection of its own.
-    "postcopy-preempt": postcopy,
+    "postcopy-preempt": postcopy && preempt,
+    // The source keeps all of its guest until that is let run at the destination.
+    "release-ram": false,
     xbzrle: false,
     compress: false,
     multifd: false,

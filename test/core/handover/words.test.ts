@@ -25,10 +25,10 @@ test("a word is read as it was written, by the end that it is for", () => {
   const source: SourceWord[] = [
     { type: "prepare", migration, name: "web", machine, paused: false },
     { type: "cancel", migration, ...why },
-    ...(["go", "settle", "confirm"] as const).map((type) => ({ type, migration })),
+    ...(["go", "settle", "recover", "confirm"] as const).map((type) => ({ type, migration })),
   ];
   const destination: DestinationWord[] = [
-    ...(["prepared", "loaded", "cancelled", "running"] as const).map((type) => ({ type, migration })),
+    ...(["prepared", "loaded", "cancelled", "running", "whole"] as const).map((type) => ({ type, migration })),
     ...(["refused", "failed"] as const).map((type) => ({ type, migration, ...why })),
     { type: "settled", migration, state: "lost" },
   ];
