@@ -6,6 +6,7 @@ import { compatible } from "../machines/qemu/compatible.ts";
 import { describe } from "../machines/qemu/description.ts";
 import { QemuDestination } from "../machines/qemu/destination.ts";
 import { type QmpClient, QmpError, QmpTimeout } from "../machines/qemu/qmp.ts";
+import { runState } from "../machines/qemu/run-state.ts";
 import { socketIdentity } from "../machines/qemu/socket-path.ts";
 import { migrationStatus } from "../machines/qemu/status.ts";
 import type { ArrivalState, DestinationWord, WordOf } from "../wire/handover.ts";
@@ -194,6 +195,8 @@ export class Arrival {
       if (qmp) this.#machine = new QemuDestination(qmp);
       if (!this.#machine) throw new ShrinkerError("input", `"${name}" was taken here, but its QEMU has ended since`);
       if (this.#state === "loaded") {
+        // Of a QEMU that has just died it would be a lie; its source may take the guest back.
+        await runState(this.#machine.qmp);
         await this.#journal.update({ phase: "taken" });
         this.#become("taken");
       }

@@ -72,7 +72,7 @@ describe("a guest that is to switch", () => {
       switched.push(name);
       user.abort(new CancelledError("Interrupted by SIGINT"));
     };
-    const options = { ...LIMITS, bandwidth: 64 << 20, signal: user.signal, onPostcopy };
+    const options = { ...LIMITS, bandwidth: 24 << 20, signal: user.signal, onPostcopy };
     const [outcome] = await within(pair.migrate(there, options), "migration", 20_000);
     expect([outcome!.where, outcome!.error, switched]).toEqual(["destination", undefined, ["web"]]);
     expect(states({ source, copy })).toEqual(["shutdown", "running"]);
