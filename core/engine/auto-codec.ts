@@ -3,8 +3,9 @@ import type { CodecPolicy } from "./codec-policy.ts";
 
 /** Measurements older than this hardly count. */
 const MEMORY_MS = 300;
-/** Batches whose outcome is awaited before the first choice. */
+/** Batches whose outcome is awaited before the first choice, and wire bytes: as long as buffers may take them, any link looks fast. */
 const FIRST_LOOK = 4;
+const FIRST_WIRE = 4 << 20;
 /** A batch that took longer had to wait for the link, whose rate is remembered for so long. */
 const WAIT_MS = 2;
 const LINK_MEMORY_MS = 5000;
@@ -38,6 +39,7 @@ export function autoCodec(now: () => number = () => performance.now()): CodecPol
   const all = [zstd, lz4, none];
   let current = zstd;
   let looked = 0;
+  let wireInAll = 0;
   // Bytes and milliseconds, of late, of what had to wait for the link; their quotient is its rate.
   let wireBytes = 0;
   let wireMs = 0;
@@ -54,7 +56,7 @@ export function autoCodec(now: () => number = () => performance.now()): CodecPol
       return current === zstd;
     },
     next() {
-      if (looked < FIRST_LOOK) return current.codec;
+      if (looked < FIRST_LOOK || wireInAll < FIRST_WIRE) return current.codec;
       if (sufficient()) return current.codec;
       const stale = all.find((estimate) => estimate !== none && now() - estimate.triedAt > PROBE_MS);
       if (stale) {
@@ -75,6 +77,7 @@ export function autoCodec(now: () => number = () => performance.now()): CodecPol
       estimate.triedAt = now();
     },
     written(wire, ms) {
+      wireInAll += wire;
       // What a buffer takes at once says nothing of the link: a guest's pages may just have been known for a while.
       if (ms < WAIT_MS) return;
       const at = now();
