@@ -2,6 +2,7 @@ import { randomBytes } from "node:crypto";
 import { constants, type FileHandle, link, open, rename, unlink } from "node:fs/promises";
 import { join } from "node:path";
 import { fileError, systemCode } from "../errors.ts";
+import { syncFolder } from "./whole.ts";
 
 /** What a file is called while it is written aside, after its name and a random part. */
 export const PARTIAL_SUFFIX = ".shrinker-partial";
@@ -50,7 +51,7 @@ export async function openAside(directory: string, name: string, force: boolean)
       } catch (error) {
         throw fileError("Cannot write", path, error);
       }
-      await syncDirectory(directory);
+      await syncFolder(directory);
     },
     async remove() {
       await handle.close().catch(() => {});
@@ -71,11 +72,4 @@ async function publishNew(aside: string, path: string): Promise<void> {
     return;
   }
   await unlink(aside);
-}
-
-/** Makes the new name last. Some file systems refuse to sync a folder; then there is nothing to be done. */
-async function syncDirectory(directory: string): Promise<void> {
-  const handle = await open(directory, constants.O_RDONLY).catch(() => undefined);
-  await handle?.sync().catch(() => {});
-  await handle?.close().catch(() => {});
 }

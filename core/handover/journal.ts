@@ -3,8 +3,8 @@ import { mkdir, readdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import * as v from "valibot";
 import { fileError, IntegrityError, ShrinkerError, systemCode } from "../errors.ts";
-import { syncFolder, writeWhole } from "../store/layout.ts";
-import { type Lock, takeLock } from "../store/lock.ts";
+import { type Lock, takeLock } from "../files/lock.ts";
+import { syncFolder, writeWhole } from "../files/whole.ts";
 
 /** Bytes of the largest journal that is read. */
 const MAX_JOURNAL = 1 << 20;

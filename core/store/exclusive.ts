@@ -1,6 +1,6 @@
 import { join } from "node:path";
+import { type Lock, takeLock } from "../files/lock.ts";
 import type { Layout } from "./layout.ts";
-import { type Lock, takeLock } from "./lock.ts";
 
 /** Keeps others from removing contents. Rejects with `refused` where one is about it. */
 export function lockForReading(dir: string, layout: Layout): Promise<Lock> {

@@ -3,8 +3,9 @@ import { join } from "node:path";
 import { crc32 } from "node:zlib";
 import { fileError, IntegrityError, ShrinkerError, systemCode } from "../errors.ts";
 import { openAside } from "../files/aside.ts";
+import { syncFolder } from "../files/whole.ts";
 import { isSorted, PREFIX_SIZE, PrefixTable } from "../index/prefix-table.ts";
-import { type Layout, syncFolder } from "./layout.ts";
+import type { Layout } from "./layout.ts";
 import { readAt } from "./pack.ts";
 
 const MAGIC = Uint8Array.of(0x89, 0x53, 0x48, 0x52, 0x48, 0x0d, 0x0a, 0x1a);

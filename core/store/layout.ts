@@ -1,10 +1,11 @@
 import { createHash, randomBytes } from "node:crypto";
-import { constants, existsSync } from "node:fs";
-import { mkdir, open, readdir, readFile, rename, unlink, writeFile } from "node:fs/promises";
+import { existsSync } from "node:fs";
+import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import * as v from "valibot";
 import { fileError, IntegrityError, ShrinkerError, systemCode } from "../errors.ts";
 import { openAside } from "../files/aside.ts";
+import { writeWhole } from "../files/whole.ts";
 
 /** Marks a folder as a store, and says of which version. */
 const MARK = "shrinker-store";
@@ -94,29 +95,6 @@ export async function writeIdentity(layout: Layout, identity: Identity): Promise
 function encodeIdentity({ domain }: Layout, { site, generation }: Identity): Buffer {
   const text = JSON.stringify({ domain, site: site.toString("hex"), generation: generation.toString("hex") });
   return Buffer.from(`${text}\n`);
-}
-
-/** Writes a file aside, makes it last, and only then gives it its name, replacing what had it. */
-export async function writeWhole(path: string, parts: readonly Uint8Array[]): Promise<void> {
-  const aside = `${path}.${randomBytes(6).toString("hex")}.new`;
-  try {
-    const { O_WRONLY, O_CREAT, O_EXCL } = constants;
-    await using handle = await open(aside, O_WRONLY | O_CREAT | O_EXCL, 0o600);
-    for (const part of parts) await writeFile(handle, part);
-    await handle.sync();
-    await rename(aside, path);
-    await syncFolder(dirname(path));
-  } catch (error) {
-    await unlink(aside).catch(() => {});
-    throw fileError("Cannot write", path, error);
-  }
-}
-
-/** Makes new names last. Some file systems refuse to sync a folder; then there is nothing to be done. */
-export async function syncFolder(path: string): Promise<void> {
-  const handle = await open(path, constants.O_RDONLY).catch(() => undefined);
-  await handle?.sync().catch(() => {});
-  await handle?.close().catch(() => {});
 }
 
 /** The domains that a store has a part of. */

@@ -1,7 +1,7 @@
 import { constants, type FileHandle, open, truncate, unlink } from "node:fs/promises";
 import { fileError, ShrinkerError } from "../errors.ts";
 import { EarlySync } from "../files/early-sync.ts";
-import { syncFolder } from "./layout.ts";
+import { syncFolder } from "../files/whole.ts";
 import { MAX_PACKS, PACK_BYTES, packHeader, packPath } from "./pack.ts";
 
 /** Where a group lies. */

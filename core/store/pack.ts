@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { crc32 } from "node:zlib";
 import { DIGEST_SIZE, PAGE_SIZE } from "../content/page.ts";
 import { fileError, IntegrityError, ShrinkerError } from "../errors.ts";
+import { syncFolder } from "../files/whole.ts";
 import {
   decodeGroupHeader,
   GROUP_HEADER,
@@ -12,7 +13,6 @@ import {
   isGroupHead,
   MAX_GROUP_CONTENTS,
 } from "./group.ts";
-import { syncFolder } from "./layout.ts";
 
 /** First bytes of a pack, as those of the wire: a byte that no text has, a name, and line ends. */
 const MAGIC = Uint8Array.of(0x89, 0x53, 0x48, 0x52, 0x50, 0x0d, 0x0a, 0x1a);

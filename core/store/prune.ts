@@ -1,9 +1,10 @@
 import { open, unlink } from "node:fs/promises";
 import { DIGEST_SIZE, PAGE_SIZE } from "../content/page.ts";
 import { abortReason, fileError, systemCode } from "../errors.ts";
+import { syncFolder } from "../files/whole.ts";
 import type { PrefixTable } from "../index/prefix-table.ts";
 import { DigestIndex, NO_PLACES } from "./digest-index.ts";
-import { type Layout, syncFolder } from "./layout.ts";
+import type { Layout } from "./layout.ts";
 import { removeLeftovers } from "./leftovers.ts";
 import type { LiveContents } from "./live-contents.ts";
 import { mergeRuns } from "./merge.ts";

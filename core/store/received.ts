@@ -2,8 +2,9 @@ import { readdir, rename, stat, unlink } from "node:fs/promises";
 import { join } from "node:path";
 import { DIGEST_SIZE } from "../content/page.ts";
 import { fileError } from "../errors.ts";
+import { syncFolder } from "../files/whole.ts";
 import { LogReader } from "./content-log.ts";
-import { type Layout, syncFolder } from "./layout.ts";
+import type { Layout } from "./layout.ts";
 
 /** What a log is called once sources must not refer to it any more: it only says then what was received, and when. */
 const RETIRED = ".received";

@@ -1,8 +1,8 @@
 import { open } from "node:fs/promises";
 import { crc32 } from "node:zlib";
 import { fileError, IntegrityError, ShrinkerError } from "../errors.ts";
+import { writeWhole } from "../files/whole.ts";
 import { isSorted, PREFIX_SIZE, PrefixTable } from "../index/prefix-table.ts";
-import { writeWhole } from "./layout.ts";
 import { readAt } from "./pack.ts";
 
 /** A place in a run: u16 pack, u16 slot in its group, u32 offset of the group; little-endian. */

@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import { DIGEST_SIZE, PAGE_SIZE } from "../content/page.ts";
 import { ShrinkerError } from "../errors.ts";
+import { type Lock, takeLock } from "../files/lock.ts";
 import type { PrefixTable } from "../index/prefix-table.ts";
 import { DigestIndex, NO_PLACES } from "./digest-index.ts";
 import { fetchContents, type Located } from "./fetch.ts";
@@ -8,7 +9,6 @@ import { GroupQueue } from "./group-queue.ts";
 import { GroupReader } from "./group-reader.ts";
 import { type Identity, type Layout, openLayout, readIdentity } from "./layout.ts";
 import { removeLeftovers } from "./leftovers.ts";
-import { type Lock, takeLock } from "./lock.ts";
 import { syncPacks } from "./pack.ts";
 import { PackWriter, type Place } from "./pack-writer.ts";
 import { RecentContents } from "./recent.ts";

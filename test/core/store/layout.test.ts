@@ -3,14 +3,8 @@ import { createHash } from "node:crypto";
 import { mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import fc from "fast-check";
-import {
-  folderName,
-  listDomains,
-  openLayout,
-  readIdentity,
-  writeIdentity,
-  writeWhole,
-} from "../../../core/store/layout.ts";
+import { writeWhole } from "../../../core/files/whole.ts";
+import { folderName, listDomains, openLayout, readIdentity, writeIdentity } from "../../../core/store/layout.ts";
 import { failure, range, type TempFolder, tempFolder } from "./contents.ts";
 
 let folder: TempFolder;

@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { existsSync, readFileSync, statSync, symlinkSync } from "node:fs";
 import { join } from "node:path";
-import { takeLock } from "../../../core/store/lock.ts";
+import { takeLock } from "../../../core/files/lock.ts";
 import { failure, type TempFolder, tempFolder } from "./contents.ts";
 import { lockElsewhere } from "./lock-holder.ts";
 

@@ -24,7 +24,7 @@ export async function takeLock(path: string, exclusive: boolean, taken: string):
   if (locked) return { release: () => handle.close() };
   await handle.close();
   if (locked === false) throw new ShrinkerError("refused", taken);
-  const message = `Cannot lock "${path}": a store needs Linux, and on Deno the permission --allow-ffi`;
+  const message = `Cannot lock "${path}": that needs Linux, and on Deno the permission --allow-ffi`;
   throw new ShrinkerError("input", message);
 }
 
