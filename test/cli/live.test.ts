@@ -30,14 +30,16 @@ function site() {
   const path = (name: string) => join(folder, `${runs}-${name}`);
   runs++;
   const [a, b, link] = [path("a"), path("b"), `unix:${path("link")}`];
+  // What is killed leaves the folder of its sockets here.
+  const env = { XDG_RUNTIME_DIR: folder };
   return {
     ...{ a, b, link, path },
     async receive(...args: string[]): Promise<RunningCli> {
-      const receiver = startCli(["receive", "--listen", link, "--state", b, "--json", ...args]);
+      const receiver = startCli(["receive", "--listen", link, "--state", b, "--json", ...args], { env });
       await receiver.said(/"listening"/);
       return receiver;
     },
-    migrate: (...args: string[]) => startCli(["migrate", ...args, "--to", link, "--state", a, "--json"]),
+    migrate: (...args: string[]) => startCli(["migrate", ...args, "--to", link, "--state", a, "--json"], { env }),
     /** Journals and locks that are left. */
     left: () => [a, b].flatMap((state) => readdirSync(join(state, "migrations"))),
     async fake(name: string, incoming: boolean, given: Partial<FakeSpec> = {}) {
