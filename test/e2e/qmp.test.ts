@@ -291,10 +291,11 @@ describe.skipIf(missing !== undefined)("a launched QEMU", () => {
   test(
     "says why it can't be, and isn't left behind by -daemonize",
     async () => {
-      const options = { socket: path("qmp"), signal };
-      await expect(launch({ ...options, command: "qemu-system-x86_64 -device nonsense" })).rejects.toThrow("nonsense");
+      // Sockets of their own: a QEMU that ends removes its own only some time after it has closed it.
+      const wrong = { socket: path("wrong"), signal, command: "qemu-system-x86_64 -device nonsense" };
+      await expect(launch(wrong)).rejects.toThrow("nonsense");
       const command = `qemu-system-x86_64 -nodefaults -display none -machine none -daemonize -pidfile '${path("pid")}'`;
-      await expect(launch({ ...options, command })).rejects.toThrow("leave -daemonize out");
+      await expect(launch({ socket: path("daemon"), signal, command })).rejects.toThrow("leave -daemonize out");
     },
     SLOW,
   );
