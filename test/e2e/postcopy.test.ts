@@ -113,19 +113,16 @@ describe.skipIf(missing !== undefined)(`post-copy of QEMUs${missing ? ` (skipped
       guests.map((guest) => Promise.all(ends.map((end) => made!.start(guest, end, at("two"))))),
     );
     const places = vms.flatMap(([, copy]) => ["--vm", `${copy!.guest}=qmp:${copy!.qmp}`]);
-    await using receiver = startTool(["receive", "--listen", `unix:${at("link")}`, "--state", at("b"), ...places]);
+    // What is killed leaves the folder of its sockets here.
+    const own = { env: { XDG_RUNTIME_DIR: folder } };
+    await using receiver = startTool(["receive", "--listen", `unix:${at("link")}`, "--state", at("b"), ...places], own);
     await receiver.until(({ type }) => type === "listening", "listening");
     const sources = vms.map(([source]) => `qmp:${source!.qmp}`);
     const options = ["--bandwidth", "16MB", "--timeout", "7s", "--on-timeout", "postcopy"];
-    await using mover = startTool([
-      "migrate",
-      ...sources,
-      "--to",
-      `unix:${at("link")}`,
-      "--state",
-      at("a"),
-      ...options,
-    ]);
+    await using mover = startTool(
+      ["migrate", ...sources, "--to", `unix:${at("link")}`, "--state", at("a"), ...options],
+      own,
+    );
     const { code, stderr } = await mover.result;
     expect([code, stderr]).toEqual([0, ""]);
     const switched = mover.events.filter(({ type }) => type === "postcopy").map(({ name }) => name);
