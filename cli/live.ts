@@ -1,5 +1,4 @@
 import { join } from "node:path";
-import { fixedCodec } from "../core/engine/codec-policy.ts";
 import { noCounters } from "../core/engine/counters.ts";
 import { openSession, type SourceOptions } from "../core/engine/session.ts";
 import { abortReason, ShrinkerError } from "../core/errors.ts";
@@ -140,7 +139,7 @@ export async function migrateLive(specs: readonly LiveSpec[], to: string, invoca
       // Not the user's: guests that are on their way are taken back first, which the destination has to hear.
       signal: over.signal,
       spoolDir: readSpoolDir(options, SPOOL_DIR),
-      codec: compress === "auto" ? chooseCodec("auto", false) : fixedCodec(compress),
+      codec: chooseCodec(compress, false),
       returns: RETURNS,
       target: entrance.target,
       told: (payload) => mailbox.take(payload),
@@ -176,7 +175,7 @@ export async function migrateLive(specs: readonly LiveSpec[], to: string, invoca
   let socket = 0;
   const cluster: ClusterOptions = {
     ...departure,
-    ...{ open: openLink, state, to, parallel, signal, settleMs: SETTLE_MS, bandwidth: undefined },
+    ...{ open: openLink, state, to, parallel, signal, settleMs: SETTLE_MS },
     listenLocal: () => {
       const local = findTransport(`unix:${join(sockets.path, `out-${++socket}`)}`);
       return local.transport.listen(local.address, { signal: over.signal, readAhead: READ_AHEAD });

@@ -1,8 +1,8 @@
 import { fileError, LinkError, ShrinkerError } from "../core/errors.ts";
 import type { Connection } from "../core/transport/transport.ts";
+import { within } from "../core/within.ts";
 import { readPiece, STUCK_MS } from "./fd.ts";
 import { guard } from "./guard.ts";
-import { within } from "./within.ts";
 
 /**
  * What a bundle is read through. One piece is read ahead while the consumer works on the last.

@@ -1,9 +1,9 @@
 import { fileError, LinkError, ShrinkerError, systemCode } from "../core/errors.ts";
 import type { Connection } from "../core/transport/transport.ts";
+import { within } from "../core/within.ts";
 import { STUCK_MS, writeAll } from "./fd.ts";
 import { guard } from "./guard.ts";
 import type { Target } from "./target.ts";
-import { within } from "./within.ts";
 
 async function* nothing(): AsyncGenerator<Uint8Array> {}
 

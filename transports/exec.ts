@@ -2,9 +2,9 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { closeSync, openSync } from "node:fs";
 import { abortReason, LinkError, ShrinkerError } from "../core/errors.ts";
 import type { Connection, Transport } from "../core/transport/transport.ts";
+import { within } from "../core/within.ts";
 import { socketError } from "./socket.ts";
 import { streamConnection } from "./stream.ts";
-import { within } from "./within.ts";
 
 /** A command that closed its pipes has this long to say why, by its status. */
 const STATUS_MS = 500;

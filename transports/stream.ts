@@ -1,9 +1,9 @@
 import type { Readable, Writable } from "node:stream";
 import { LinkError, ShrinkerError } from "../core/errors.ts";
 import type { Connection } from "../core/transport/transport.ts";
+import { within } from "../core/within.ts";
 import { coalesce } from "./coalesce.ts";
 import { pieceQueue } from "./queue.ts";
-import { within } from "./within.ts";
 
 /** Received bytes that may wait for their consumer; then the stream is paused, and with it the peer. */
 const MAX_WAITING = 1 << 20;

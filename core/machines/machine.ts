@@ -7,7 +7,7 @@
 export interface StreamInfo {
   /** A plain name: no `/`, no control characters, at most 255 bytes. */
   readonly name: string;
-  /** The segmenter's name: `raw`, `qemu`, `elf` or `bytes`. */
+  /** The segmenter's name: `raw`, `qemu`, `elf`, `nbd` or `bytes`. */
   readonly format: string;
   /** Plain bytes, where they are known beforehand. */
   readonly size?: number;

@@ -3,7 +3,7 @@ import { ProtocolError } from "../../errors.ts";
 import { pageNumber } from "../../segment/qemu/blocks.ts";
 import * as F from "../../segment/qemu/format.ts";
 import type { GuestBlock, GuestMemory } from "./memory.ts";
-import { decodeState, type GuestState, MAX_STATE } from "./state.ts";
+import { decodeState, type GuestState, MAX_STATE, STATE_VERSION } from "./state.ts";
 import { type Grammar, StreamInput } from "./stream-input.ts";
 import { COMMAND_OPEN_RETURN_PATH, COMMAND_PING, STATE_NAME } from "./stream-writer.ts";
 
@@ -159,7 +159,7 @@ export class StreamReader {
   }
 
   *#device(): Grammar<GuestState> {
-    const section = yield* this.#head(STATE_NAME, 1);
+    const section = yield* this.#head(STATE_NAME, STATE_VERSION);
     this.#host.device();
     const length = yield* this.#input.be32();
     if (length > MAX_STATE) throw new ProtocolError(`The section "${STATE_NAME}" has ${length} bytes`);

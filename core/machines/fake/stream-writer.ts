@@ -1,6 +1,7 @@
 import { PAGE_SIZE } from "../../content/page.ts";
 import * as F from "../../segment/qemu/format.ts";
 import type { GuestBlock, GuestMemory } from "./memory.ts";
+import { STATE_VERSION } from "./state.ts";
 
 /** Commands by which a source opens the way back. */
 export const COMMAND_OPEN_RETURN_PATH = 1;
@@ -129,7 +130,7 @@ export class StreamWriter {
     this.#be32(STATE_SECTION);
     this.#name(STATE_NAME);
     this.#be32(0);
-    this.#be32(1);
+    this.#be32(STATE_VERSION);
     this.#be32(state.length);
     this.#bytes(state);
     this.#footer(STATE_SECTION);

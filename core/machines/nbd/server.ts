@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { abortReason, fileError, ShrinkerError, systemCode } from "../../errors.ts";
+import { within } from "../../within.ts";
 
 /** A server that has not opened its disk by then never will: chains of images on a slow file system take seconds. */
 const START_MS = 30_000;
@@ -142,15 +143,5 @@ async function end(child: ChildProcess, exited: Promise<void>): Promise<void> {
       // It has ended by itself.
     }
     await within(exited, KILL_MS);
-  }
-}
-
-/** What a promise gives; undefined after `ms`. */
-async function within<T>(promise: Promise<T>, ms: number): Promise<T | undefined> {
-  const timer = new AbortController();
-  try {
-    return await Promise.race([promise, sleep(ms, undefined, { signal: timer.signal }).catch(() => undefined)]);
-  } finally {
-    timer.abort();
   }
 }

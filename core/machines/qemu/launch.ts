@@ -3,6 +3,7 @@ import { existsSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
 import { abortReason, ProtocolError, ShrinkerError } from "../../errors.ts";
+import { within } from "../../within.ts";
 import { QmpClient } from "./qmp.ts";
 import { words } from "./qmp-errors.ts";
 import { quitQemu } from "./run-state.ts";
@@ -164,13 +165,6 @@ function signalGroup({ pid }: ChildProcess, signal: NodeJS.Signals | 0): boolean
   } catch {
     return false;
   }
-}
-
-/** Waits for a promise, but not longer than `ms`. */
-async function within(promise: Promise<unknown>, ms: number): Promise<void> {
-  const timer = new AbortController();
-  await Promise.race([promise, sleep(ms, undefined, { signal: timer.signal }).catch(() => {})]);
-  timer.abort();
 }
 
 /** Lets this process end though a pipe is open. */
