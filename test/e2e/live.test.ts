@@ -128,7 +128,6 @@ const rows: readonly Row[] = [
   {
     ...killed("destination", "finish", [...GONE, ...STAYS]),
     name: "the QEMU at the destination is killed: finish, and go comes at once",
-    todo: "where the receiver has not seen yet that its QEMU is dead it ends rightly, but only after a minute and a half",
   },
 ];
 
