@@ -10,6 +10,7 @@ import { launch } from "../core/machines/qemu/launch.ts";
 import { QmpClient } from "../core/machines/qemu/qmp.ts";
 import { findTransport } from "./addresses.ts";
 import { FakePlaces } from "./fakes.ts";
+import { startKeeper } from "./keeping.ts";
 import { absoluteSocket, makeSocketFolder } from "./live-machines.ts";
 import type { Options } from "./options.ts";
 import type { Output } from "./output.ts";
@@ -37,6 +38,7 @@ export async function openArrivals(options: Options, output: Output, signal: Abo
     state,
     sockets: sockets.path,
     signal,
+    keep: startKeeper,
     machine: async ({ name, machine }, signal) => {
       const spec = specs.find((spec) => spec.name === name);
       if (spec?.kind === "fake") return fakes.open(name, machine, signal);

@@ -1,13 +1,13 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { asShrinkerError, heard, told } from "../engine/told.ts";
-import { fileError, ShrinkerError } from "../errors.ts";
+import { fileError, LinkError, ShrinkerError } from "../errors.ts";
 import { compatible } from "../machines/qemu/compatible.ts";
 import { describe } from "../machines/qemu/description.ts";
 import { QemuDestination } from "../machines/qemu/destination.ts";
-import { type QmpClient, QmpError, QmpTimeout } from "../machines/qemu/qmp.ts";
+import { QmpClient, QmpError, QmpTimeout } from "../machines/qemu/qmp.ts";
 import { runState } from "../machines/qemu/run-state.ts";
-import { socketIdentity } from "../machines/qemu/socket-path.ts";
+import { checkSocketPath, socketIdentity } from "../machines/qemu/socket-path.ts";
 import { migrationStatus } from "../machines/qemu/status.ts";
 import type { ArrivalState, DestinationWord, WordOf } from "../wire/handover.ts";
 import { Journal } from "./journal.ts";
@@ -36,6 +36,11 @@ export interface ArrivalContext {
   readonly sockets: string;
   /** Finds or starts the QEMU for a guest. Rejects with `refused` for one that is not expected. */
   readonly machine: (prepare: WordOf<"prepare">, signal: AbortSignal) => Promise<WaitingMachine>;
+  /**
+   * Starts a process that outlives this one and is the client of a QEMU (`QmpKeeper`), until its migration has no journal any more;
+   * resolves once it listens at the journal's `keeperPath`. Without, post-copy is lost with this process where QEMU waits for a page then.
+   */
+  readonly keep?: (qmp: string, journal: Journal) => Promise<void>;
   readonly signal: AbortSignal;
   readonly onState: (arrival: Arrival) => void;
   /** A guest can't be taken, and why. */
@@ -59,7 +64,7 @@ export class Arrival {
   readonly #context: ArrivalContext;
   /** Undefined where its QEMU had died before this process took it up, or nothing has to be asked of it. */
   #machine: QemuDestination | undefined;
-  readonly #waiting: WaitingMachine | undefined;
+  #waiting: WaitingMachine | undefined;
   readonly #journal: Journal;
   #folder: string | undefined;
   /** Sockets at which it has waited again for the rest of a guest. */
@@ -119,7 +124,7 @@ export class Arrival {
     signal: AbortSignal,
     say: Say,
   ): Promise<Arrival> {
-    const waiting = await context.machine(word, signal);
+    let waiting = await context.machine(word, signal);
     const { qmp, pid } = waiting;
     let journal: Journal | undefined;
     let folder: string | undefined;
@@ -141,17 +146,42 @@ export class Arrival {
       await arrival.#machine!.prepare({ postcopy: word.postcopy, preempt }).catch((error) => {
         throw word.postcopy && error instanceof QmpError ? withoutPostcopy(error) : error;
       });
+      if (word.postcopy) waiting = await arrival.#entrust(waiting, signal);
       await arrival.#machine!.incoming(arrival.address!);
       void arrival.#watch();
       return arrival;
     } catch (error) {
       // One that was not started for this guest may be anybody's, unless it listens for it already.
       if (waiting.kill) await end(waiting);
-      else await qmp.close();
+      else await waiting.qmp.close();
       await journal?.remove().catch(() => journal?.release());
       if (folder !== undefined) await rm(folder, { recursive: true, force: true }).catch(() => {});
       throw error;
     }
+  }
+
+  /** From now on the connection to QEMU outlives this process. */
+  async #entrust(waiting: WaitingMachine, signal: AbortSignal): Promise<WaitingMachine> {
+    const { keep } = this.#context;
+    if (!keep) return waiting;
+    const keeper = this.#journal.keeperPath;
+    checkSocketPath(keeper);
+    await this.#journal.update({ keeper });
+    // QEMU serves one at a time.
+    await waiting.qmp.close();
+    await keep(waiting.qmp.path, this.#journal);
+    const qmp = await QmpClient.connect(keeper, { signal });
+    this.#machine = new QemuDestination(qmp);
+    this.#waiting = { ...waiting, qmp };
+    return this.#waiting;
+  }
+
+  /** Connects once more to a QEMU whose connection has ended, as its keeper may have died. False where QEMU has, or can't be reached. */
+  async #reconnect(): Promise<boolean> {
+    if (this.#journal.entry.keeper === undefined) return false;
+    const qmp = await reach(this.#journal.entry, this.#context.signal);
+    if (qmp) this.#machine = new QemuDestination(qmp);
+    return qmp !== undefined;
   }
 
   /**
@@ -191,8 +221,10 @@ export class Arrival {
       if (this.#state === "running") return;
       if (this.#state !== "loaded" && this.#state !== "taken")
         throw new ShrinkerError("refused", `"${name}" is not loaded here: it is ${this.#state}`);
-      const qmp = this.#machine ? undefined : await reach(this.#journal.entry);
-      if (qmp) this.#machine = new QemuDestination(qmp);
+      if (!this.#machine || this.#machine.qmp.isClosed) {
+        const qmp = await reach(this.#journal.entry);
+        this.#machine = qmp && new QemuDestination(qmp);
+      }
       if (!this.#machine) throw new ShrinkerError("input", `"${name}" was taken here, but its QEMU has ended since`);
       if (this.#state === "loaded") {
         // Of a QEMU that has just died it would be a lie; its source may take the guest back.
@@ -320,6 +352,8 @@ export class Arrival {
       }
     };
     let error = await loaded();
+    if (error instanceof LinkError && this.#machine!.qmp.isClosed && (await this.#reconnect().catch(() => false)))
+      error = await loaded();
     await this.#inTurn(async () => {
       if (this.#state !== "prepared" || signal.aborted) return;
       if (!error)
@@ -338,21 +372,29 @@ export class Arrival {
   async #watchLoaded(): Promise<void> {
     await this.#machine!.qmp.closed;
     let error: ShrinkerError | undefined;
+    let again = false;
     await this.#inTurn(async () => {
       if (this.#state !== "loaded" || this.#watching.signal.aborted) return;
+      // Who can't be reached for another reason is not dead; then it is the next word that tells.
+      if (!this.#machine?.qmp.isClosed || (await this.#reconnect().catch(() => true))) {
+        again = this.#machine?.qmp.isClosed === false;
+        return;
+      }
       error = this.error = new ShrinkerError("input", `The QEMU that had loaded "${this.name}" has died`);
       // Whoever takes it up finds it dead, too.
       await this.#journal.update({ phase: "lost" }).catch(() => {});
       this.#become("lost");
     });
     if (error) await this.say({ type: "failed", migration: this.migration, ...told(error) });
+    if (again) await this.#watchLoaded();
   }
 
   async #end(): Promise<void> {
     this.#watching.abort();
+    // First: whoever keeps the connection to QEMU looks for it when this end is closed.
+    await this.#journal.remove().catch(() => this.#journal.release());
     await this.#machine?.qmp.close();
     this.#become("ended");
-    await this.#journal.remove().catch(() => this.#journal.release());
     if (this.#folder !== undefined) await rm(this.#folder, { recursive: true, force: true }).catch(() => {});
   }
 

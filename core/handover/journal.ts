@@ -1,6 +1,6 @@
 import { existsSync } from "node:fs";
 import { mkdir, readdir, readFile, rm } from "node:fs/promises";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import * as v from "valibot";
 import { fileError, IntegrityError, ShrinkerError, systemCode } from "../errors.ts";
 import { type Lock, takeLock } from "../files/lock.ts";
@@ -34,6 +34,8 @@ const entrySchema = v.object({
   qmp: v.string(),
   /** Which socket that was (`socketIdentity`): another QEMU may have the path by now. */
   socket: v.string(),
+  /** At the destination, the path of a socket at which that connection is to be had from the process that keeps it (`QmpKeeper`). */
+  keeper: v.optional(v.string()),
   /** Of a QEMU that was started here. */
   pid: v.optional(v.number()),
   /** Whether the guest ran at the source; false at the destination. */
@@ -123,6 +125,17 @@ export class Journal {
     return this.#entry;
   }
 
+  /** Of its file, which is there as long as the migration has not ended. */
+  get path(): string {
+    const { role, id } = this.#entry;
+    return join(this.#folder, `${role}-${id}${SUFFIX}`);
+  }
+
+  /** A path for a socket that is about this migration alone. */
+  get keeperPath(): string {
+    return resolve(this.#folder, `${this.#entry.id}.qmp`);
+  }
+
   get migration(): Buffer {
     return Buffer.from(this.#entry.id, "hex");
   }
@@ -136,14 +149,16 @@ export class Journal {
 
   /** The migration has ended. */
   async remove(): Promise<void> {
-    const { role, id } = this.#entry;
-    const path = join(this.#folder, `${role}-${id}${SUFFIX}`);
+    const { role, id, keeper } = this.#entry;
+    const path = this.path;
     try {
       await rm(path, { force: true });
     } catch (error) {
       throw fileError("Cannot remove", path, error);
     }
     await syncFolder(this.#folder);
+    // What a keeper has left that was killed; one that lives ends now.
+    if (keeper !== undefined) await rm(keeper, { force: true });
     // What a process that was killed has left of an update.
     for (const name of await readdir(this.#folder).catch(() => []))
       if (name.startsWith(`${role}-${id}${SUFFIX}.`)) await rm(join(this.#folder, name), { force: true });

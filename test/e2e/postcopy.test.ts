@@ -63,6 +63,15 @@ const rows: readonly Row[] = [
     left: KILLED,
   },
   {
+    name: "receive is killed, and the destination's QEMU waits for a page",
+    migrate: PAUSED,
+    steps: [
+      ...[RUNS, { kill: "receive" } as const, { stall: "destination" } as const],
+      ...[{ start: "receive" } as const, { ends: 0 } as const, ...THEN_RUNS],
+    ],
+    left: KILLED,
+  },
+  {
     name: "receive ends, and so does migrate",
     migrate: PAUSED,
     steps: [

@@ -116,6 +116,11 @@ export class QmpClient {
     }
   }
 
+  /** Whether the connection has ended. */
+  get isClosed(): boolean {
+    return this.#failure !== undefined;
+  }
+
   get version(): QemuVersion {
     return this.#version!;
   }

@@ -36,6 +36,9 @@ const wrongOf = (events: readonly ToolEvent[]) => {
   return checks.flatMap(({ wrong, pages }) => (wrong === 0 ? [] : [`${wrong} of ${pages} pages are wrong`]));
 };
 
+/** A fake has no post-copy. */
+const stall = () => Promise.reject(new Error("a fake lacks no memory"));
+
 const hasArrived = ({ type, direction }: ToolEvent) => type === "migrated" && direction === "in";
 
 function vmOf(tool: Tool, guest: string, end: End, qmp: string): LiveVm {
@@ -54,6 +57,7 @@ function vmOf(tool: Tool, guest: string, end: End, qmp: string): LiveVm {
     arrived: () => tool.until(hasArrived, "a guest").then(() => {}),
     gone: () => tool.result.then(() => {}),
     kill: () => tool.kill(),
+    stall,
     wrong: () => wrongOf(tool.events),
     said: () => `${end} ${tool.said()}`,
     async [Symbol.asyncDispose]() {
@@ -99,6 +103,7 @@ function launched(guest: string, pid: number, log: string): LiveVm {
       process.kill(pid, "SIGKILL");
       await until(() => !existsSync(`/proc/${pid}`));
     },
+    stall,
     wrong: () => wrongOf(events()),
     said: () => `launched ${pid}\n${readFileSync(log, "utf8")}`,
     async [Symbol.asyncDispose]() {

@@ -8,9 +8,11 @@ import type { LiveVm, RunChange } from "./vm.ts";
 const never = async () => {};
 
 function vm(end: End, wrong: string[] | undefined, ...changes: RunChange[]): LiveVm {
-  const common = { guest: "web", qmp: "", ended: false, stopped: never, arrived: never, gone: never, kill: never };
+  const common = { guest: "web", qmp: "", ended: false, stopped: never, arrived: never, gone: never };
   return {
     ...common,
+    kill: never,
+    stall: never,
     end,
     changes: () => changes,
     running: changes.at(-1)?.runs ?? false,

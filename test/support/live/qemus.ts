@@ -18,6 +18,8 @@ const START_MS = 20_000;
 /** For a guest to have checked all of its memory twice. */
 const CHECK_MS = 20_000;
 const POLL_MS = 20;
+/** To read all of a guest's memory takes a tenth of that. */
+const STALL_MS = 500;
 
 type Config = typeof DEFAULTS;
 const configOf = ({ source }: GuestRow): Config => ({ ...DEFAULTS, ...source });
@@ -68,13 +70,15 @@ class QemuVm implements LiveVm {
   readonly qmp: string;
   readonly #pid: number;
   readonly #log: string;
+  readonly #ram: number;
   readonly #began: number | undefined;
   #watch: Qmp | undefined;
   #endedAt: number | undefined;
 
   /** @param runs since when its guest runs, in milliseconds since 1970, where it does */
-  constructor(guest: string, end: End, pid: number, paths: { qmp: string; log: string }, runs?: number) {
-    this.guest = guest;
+  constructor(guest: GuestRow, end: End, pid: number, paths: { qmp: string; log: string }, runs?: number) {
+    this.guest = guest.name;
+    this.#ram = Number(configOf(guest).ram) * 2 ** 20;
     this.end = end;
     this.qmp = paths.qmp;
     this.#pid = pid;
@@ -127,6 +131,14 @@ class QemuVm implements LiveVm {
     this.#endedAt = now();
     process.kill(this.#pid, "SIGKILL");
     await until(() => (alive(this.#pid) ? undefined : true), "end of QEMU", CHECK_MS);
+  }
+
+  async stall(): Promise<void> {
+    const qmp = await until(() => this.#watch, "monitor", CHECK_MS);
+    const read = qmp.execute("pmemsave", { val: 0, size: this.#ram, filename: "/dev/null" });
+    // It may be killed while it waits.
+    const over = read.then(() => true).catch(() => true);
+    if (await Promise.race([over, sleep(STALL_MS, false)])) throw new Error("it has all of the guest's memory");
   }
 
   wrong(): string[] | undefined {
@@ -200,7 +212,7 @@ export function qemus(guest: Guest, folder: string): Machines & AsyncDisposable 
         "-incoming",
         ...(source || ["defer"]),
       ]);
-      const vm = new QemuVm(row.name, end, child.pid!, paths);
+      const vm = new QemuVm(row, end, child.pid!, paths);
       const monitor = await connected(paths.watch);
       vm.watch(monitor);
       await until(() => (existsSync(qmp) ? true : undefined), "socket", START_MS);
@@ -212,7 +224,7 @@ export function qemus(guest: Guest, folder: string): Machines & AsyncDisposable 
       }
       // It may have resumed before anybody listened.
       if (row.paused || vm.running) return vm;
-      const running = new QemuVm(row.name, end, child.pid!, paths, 0);
+      const running = new QemuVm(row, end, child.pid!, paths, 0);
       running.watch(monitor);
       return running;
     },
@@ -231,7 +243,7 @@ export function qemus(guest: Guest, folder: string): Machines & AsyncDisposable 
           if (pid === 0 || known.has(pid)) continue;
           const log = join(folder, `${prefix}${pid}.log`);
           const qmp = () => readdirSync(join(folder, "b", "qmp")).find((path) => alive(pid) && path);
-          const vm = new QemuVm(row.name, "destination", pid, { log, qmp: join(folder, "b", "qmp", qmp() ?? "") });
+          const vm = new QemuVm(row, "destination", pid, { log, qmp: join(folder, "b", "qmp", qmp() ?? "") });
           known.set(pid, vm);
           void connected(join(folder, name)).then(
             (monitor) => vm.watch(monitor),

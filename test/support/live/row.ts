@@ -40,6 +40,8 @@ export type Step =
   /** Another run of `migrate`, with these options instead of the row's, ends with this code. */
   | { readonly again: number; readonly with?: readonly string[] }
   | { readonly resolve: End; readonly as: End; readonly code?: number }
+  /** Has a QEMU wait for a page of its guest that is not there, as a device would that reads the guest's memory. */
+  | { readonly stall: End }
   /** By QMP, as somebody else who has the monitor. */
   | { readonly qmp: string; readonly to: End }
   /** Until the only journal of an end is in a phase. */

@@ -163,6 +163,7 @@ class Run implements AsyncDisposable {
       this.#migrate(step.with);
       await this.#ends([step.again]);
     } else if ("resolve" in step) await this.#resolve(step.resolve, step.as, step.code ?? 0);
+    else if ("stall" in step) await this.#eachVm(step.stall, (vm) => vm.stall());
     else if ("qmp" in step) await this.#eachVm(step.to, (vm) => execute(vm.qmp, step.qmp));
     else await this.#runs(step.runs);
   }

@@ -24,6 +24,8 @@ export interface LiveVm extends AsyncDisposable {
   gone(): Promise<void>;
   /** By SIGKILL. */
   kill(): Promise<void>;
+  /** Has the VM read memory that its guest lacks; resolves once it waits for that, rejects where it does not. */
+  stall(): Promise<void>;
   /** What is wrong with the memory, as far as it was looked at: empty where nothing is; undefined where it was not. */
   wrong(): string[] | undefined;
   said(): string;
