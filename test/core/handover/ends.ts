@@ -1,5 +1,5 @@
 /** Both ends of hand-overs in this process, with fake VMs: a source's cluster, a destination that can be started again, and sessions. */
-import { mkdtempSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { acceptSession, openSession } from "../../../core/engine/session.ts";
@@ -9,11 +9,13 @@ import { type ArrivalFate, Arrivals } from "../../../core/handover/arrivals.ts";
 import { begin, type Departing } from "../../../core/handover/begin.ts";
 import { type ClusterLink, type ClusterOptions, moveCluster } from "../../../core/handover/cluster.ts";
 import type { MoveOutcome } from "../../../core/handover/departure.ts";
+import type { Journal } from "../../../core/handover/journal.ts";
 import { Mailbox } from "../../../core/handover/mailbox.ts";
 import { takeUp } from "../../../core/handover/take-up.ts";
 import { type FakeVm, startFake } from "../../../core/machines/fake/fake-vm.ts";
 import type { Fault } from "../../../core/machines/fake/faults.ts";
 import { type FakeSpec, fakeSpec } from "../../../core/machines/fake/spec.ts";
+import { QmpKeeper } from "../../../core/machines/qemu/keeper.ts";
 import { QmpClient } from "../../../core/machines/qemu/qmp.ts";
 import { parseAddress } from "../../../core/transport/transport.ts";
 import { TunnelEntrance } from "../../../core/tunnel/entrance.ts";
@@ -54,6 +56,8 @@ export interface Ends extends AsyncDisposable {
   placeSocket(name?: string): string;
   /** The moments at which a guest was let run while its other copy ran. */
   readonly violations: string[];
+  /** What keeps connections to places, and the connection. */
+  readonly keepers: { readonly keeper: QmpKeeper; readonly client: QmpClient }[];
   /** How often a copy at the destination was let run. */
   readonly starts: number;
   destination(): Destination;
@@ -91,6 +95,7 @@ export async function ends(): Promise<Ends> {
   const vms: FakeVm[] = [];
   const violations: string[] = [];
   const destinations: Destination[] = [];
+  const keepers: { readonly keeper: QmpKeeper; readonly client: QmpClient }[] = [];
   let starts = 0;
   let sockets = 0;
   let here: { vm: FakeVm; qmp: string; name: string } | undefined;
@@ -125,7 +130,7 @@ export async function ends(): Promise<Ends> {
   };
 
   const all: Ends = {
-    ...{ a: path("a"), b: path("b"), path, violations, options },
+    ...{ a: path("a"), b: path("b"), path, violations, options, keepers },
     get starts() {
       return starts;
     },
@@ -154,6 +159,11 @@ export async function ends(): Promise<Ends> {
           const place = places.get(name);
           if (!place) throw new ShrinkerError("refused", `No guest "${name}" is expected here`);
           return { qmp: await QmpClient.connect(place.qmp, { signal }) };
+        },
+        async keep(qmp: string, { keeperPath, path: journal }: Journal) {
+          const client = await QmpClient.connect(qmp, { signal: never });
+          const wanted = () => existsSync(journal);
+          keepers.push({ keeper: await QmpKeeper.start(client, { socket: keeperPath, wanted }), client });
         },
         onState: ({ state }: { state: string }) => void states.push(state),
         onRefused: (_name: string, error: ShrinkerError) => void refused.push(error),
@@ -240,6 +250,7 @@ export async function ends(): Promise<Ends> {
     async [Symbol.asyncDispose]() {
       for (const destination of destinations) await destination.close();
       for (const vm of vms) await vm.close();
+      for (const { keeper } of keepers) await keeper.closed;
       rmSync(folder, { recursive: true, force: true });
     },
   };
