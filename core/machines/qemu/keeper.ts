@@ -34,6 +34,8 @@ export interface KeeperOptions {
   readonly socket: string;
   /** Whether a client may still come. */
   readonly wanted: () => boolean;
+  /** Milliseconds from one look at QEMU to the next while there is no client: 500 unless given. */
+  readonly pollMs?: number;
 }
 
 /**
@@ -47,6 +49,7 @@ export class QmpKeeper {
   readonly #qmp: QmpClient;
   readonly #socket: string;
   readonly #wanted: () => boolean;
+  readonly #pollMs: number;
   readonly #server: Server;
   readonly #ended = Promise.withResolvers<void>();
   #client: Socket | undefined;
@@ -58,11 +61,12 @@ export class QmpKeeper {
   #quiet = -FIRST_POLLS;
   #over = false;
 
-  private constructor(qmp: QmpClient, { socket, wanted }: KeeperOptions) {
+  private constructor(qmp: QmpClient, { socket, wanted, pollMs = POLL_MS }: KeeperOptions) {
     this.closed = this.#ended.promise;
     this.#qmp = qmp;
     this.#socket = socket;
     this.#wanted = wanted;
+    this.#pollMs = pollMs;
     this.#server = createServer((client) => this.#greet(client));
     qmp.onEvent(({ event, data }) => this.#tell(this.#client, { event, data }));
     void qmp.closed.then(() => this.#end());
@@ -157,7 +161,7 @@ export class QmpKeeper {
 
   /** While nobody is connected: ends where nobody will be, or where QEMU takes clients itself. */
   async #watch(): Promise<void> {
-    for (; !this.#over; await sleep(POLL_MS)) {
+    for (; !this.#over; await sleep(this.#pollMs)) {
       this.#look();
       if (this.#quiet >= QUIET_POLLS) this.#end();
     }

@@ -79,6 +79,23 @@ describe("a guest that is to switch", () => {
     expect([await phases(pair.a), pair.violations, pair.starts, copy.check().wrong]).toEqual([[], [], 1, 0]);
   });
 
+  test("arrives though what keeps the connection to its QEMU dies", async () => {
+    await using pair = await ends();
+    const { source, copy, there } = await busy(pair);
+    using _ = teach([source, copy], {});
+    let killed = 0;
+    const open = () =>
+      there.open(async ({ from }) => {
+        const [kept] = pair.keepers;
+        if (from === "destination" && there.states.at(-1) === "loaded" && killed++ === 0) await kept!.client.close();
+        return "deliver";
+      });
+    const options = { ...LIMITS, timeoutMs: 60_000, downtimeLimitMs: 2000, open };
+    const [outcome] = await within(pair.migrate(there, options), "migration", 20_000);
+    expect([outcome!.where, outcome!.error, killed > 0]).toEqual(["destination", undefined, true]);
+    expect([states({ source, copy }), pair.violations, pair.starts]).toEqual([["shutdown", "running"], [], 1]);
+  });
+
   test("goes on here where the link has died before QEMU has switched", async () => {
     await using pair = await ends();
     const { source, copy, there } = await busy(pair);
