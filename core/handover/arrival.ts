@@ -165,7 +165,12 @@ export class Arrival {
     const { keep } = this.#context;
     if (!keep) return waiting;
     const keeper = this.#journal.keeperPath;
-    checkSocketPath(keeper);
+    try {
+      checkSocketPath(keeper);
+    } catch (cause) {
+      const message = `Post-copy needs a socket beside the journal, and "${keeper}" is too long for one: give the receiver a shorter --state`;
+      throw new ShrinkerError("refused", message, { cause });
+    }
     await this.#journal.update({ keeper });
     // QEMU serves one at a time.
     await waiting.qmp.close();
