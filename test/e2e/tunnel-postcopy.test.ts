@@ -14,6 +14,7 @@ import { startVm, type Vm } from "../support/qemu/vm.ts";
 import { startRelay } from "../support/relay.ts";
 
 const SLOW = 120_000;
+const MIB = 2 ** 20;
 /** So that much of the guest is missing for seconds. */
 const RATE = ["--bandwidth", "8MB"];
 const workload: Workload = { memory: 24, dirty: 8192, seed: 5, kind: "random" };
@@ -157,7 +158,7 @@ describe.skipIf(missing !== undefined)(`post-copy in a tunnel${missing ? ` (skip
         await end.result;
       }
       if (both) open.use(await startReceiver(link, into));
-      open.use(await startTunnel(link, out));
+      const again = open.use(await startTunnel(link, out));
 
       // A receiver that is still there waits for the old tunnel, and so does QEMU. One that has noticed refuses to be told.
       for (const { qmp } of [target, source])
@@ -167,6 +168,11 @@ describe.skipIf(missing !== undefined)(`post-copy in a tunnel${missing ? ` (skip
       await source.vm.qmp.execute("migrate", { uri: out, resume: true });
       const statuses = await arrived(source, target);
       expect(statuses.map((each) => count(each, "postcopy-recover"))).toEqual([1, 1]);
+      again.kill("SIGTERM");
+      const { bytes } = (await again.result).events().at(-1) as { bytes: Record<string, number> };
+      // The stream that goes on was seen as what it is, though it announces nothing.
+      expect(bytes.plain!).toBeGreaterThan(24 * MIB);
+      expect(bytes.literal!).toBeLessThan(bytes.plain! / 20);
     },
     SLOW,
   );

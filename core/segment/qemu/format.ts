@@ -3,6 +3,9 @@
 export const MAGIC = 0x5145564d; // "QEVM"
 export const VERSION = 3;
 
+/** How a stream begins that goes on with a post-copy (`migrate` with `resume`): COMMAND, which asks for what was received (RECV_BITMAP). */
+export const RESUMED = Buffer.of(0x08, 0x00, 0x0a);
+
 /** What a byte at the top level announces. */
 export const EOF = 0x00;
 export const SECTION_START = 0x01;

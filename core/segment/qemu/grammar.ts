@@ -19,7 +19,7 @@ interface Context {
   readonly observer: QemuObserver;
   /** The type of the part before this one. */
   previous: number | undefined;
-  /** The id under which RAM was announced. */
+  /** The id under which RAM was announced, or that of the first section where it was in another stream. */
   ramId: number | undefined;
 }
 
@@ -28,8 +28,7 @@ interface Context {
  * devices that follow the RAM of a pre-copy stream (they state no length), or something unknown.
  */
 export function* parseStream(input: Input, ram: Ram, progress: Progress, observer: QemuObserver): Parser<void> {
-  yield 8;
-  if (input.field.readUInt32BE(0) !== F.MAGIC || input.field.readUInt32BE(4) !== F.VERSION) {
+  if (!(yield* parseHead(input, progress))) {
     lose(progress, "it does not begin with QEVM, version 3");
     return;
   }
@@ -53,6 +52,22 @@ export function* parseStream(input: Input, ram: Ram, progress: Progress, observe
     }
     context.previous = type;
   }
+}
+
+/** Whether it is a stream of QEMU's. */
+function* parseHead(input: Input, progress: Progress): Parser<boolean> {
+  yield F.RESUMED.length;
+  const head = Buffer.from(input.field.subarray(0, F.RESUMED.length));
+  if (head.equals(F.RESUMED)) {
+    // What the machine is, and under which id RAM goes, was in another stream.
+    progress.state = "ram";
+    yield 2;
+    yield* skip(input, input.field.readUInt16BE(0));
+    return true;
+  }
+  yield 8 - head.length;
+  const whole = Buffer.concat([head, input.field.subarray(0, 8 - head.length)]);
+  return whole.readUInt32BE(0) === F.MAGIC && whole.readUInt32BE(4) === F.VERSION;
 }
 
 function lose(progress: Progress, reason: string): void {
@@ -106,6 +121,7 @@ function* parseContinued(type: number, context: Context): Parser<string | undefi
   const { input, ram, progress, observer } = context;
   yield 4;
   const id = input.field.readUInt32BE(0);
+  if (progress.state === "ram") context.ramId ??= id;
   if (id !== context.ramId || progress.state !== "ram") return `section ${id} is not that of RAM`;
   observer.section?.({ kind: type === F.SECTION_END ? "end" : "part", id });
   const wrong = yield* parseRecords(input, ram, observer);

@@ -226,6 +226,25 @@ describe("what surrounds RAM", () => {
     expect(statistics.state).toBe("ended");
   });
 
+  test("a post-copy that goes on over another stream announces nothing", () => {
+    const resumed = () =>
+      createQemuWriter().command(10, Buffer.from("\x06pc.ram")).command(10, Buffer.from("\x04bios")).command(9);
+    const good = resumed()
+      .continued(F.SECTION_PART, 3)
+      .record(8 * PAGE, F.RAM_PAGE, "pc.ram")
+      .bytes(page(1));
+    good
+      .record(9 * PAGE, SAME_PAGE)
+      .bytes(page(2))
+      .record(0, F.RAM_EOS)
+      .footer(3);
+    good.continued(F.SECTION_END, 3).record(0, F.RAM_EOS).footer(3).raw(F.EOF);
+    const { keys, statistics } = run(good);
+    expect([keys, statistics.state]).toEqual([[8, 9], "ended"]);
+    const other = resumed().continued(F.SECTION_PART, 3).record(0, F.RAM_EOS).footer(3).continued(F.SECTION_PART, 4);
+    expect(run(other).statistics.lost?.reason).toBe("section 4 is not that of RAM");
+  });
+
   test("block lists with mapped addresses, and with the sizes of huge pages", () => {
     const extra = Buffer.from("0000000000200000", "hex");
     const list = Buffer.from("0000000000400004", "hex");
