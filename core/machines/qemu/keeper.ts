@@ -59,6 +59,7 @@ export class QmpKeeper {
   #looking: Promise<void> | undefined;
   /** How often in a row there was neither a client nor a post-copy; the first client gets some time more. */
   #quiet = -FIRST_POLLS;
+  #listens = false;
   #over = false;
 
   private constructor(qmp: QmpClient, { socket, wanted, pollMs = POLL_MS }: KeeperOptions) {
@@ -79,7 +80,10 @@ export class QmpKeeper {
     const keeper = new QmpKeeper(qmp, options);
     const listening = Promise.withResolvers<void>();
     keeper.#server.on("error", (cause) => listening.reject(fileError("Cannot listen at", socket, cause)));
-    keeper.#server.on("listening", () => listening.resolve());
+    keeper.#server.on("listening", () => {
+      keeper.#listens = true;
+      listening.resolve();
+    });
     // The runtimes bind within this call, so the socket is this user's alone from its first moment on.
     const mask = process.umask(0o177);
     try {
@@ -108,6 +112,7 @@ export class QmpKeeper {
 
   #serve(client: Socket): void {
     this.#client = client;
+    this.#quiet = 0;
     const lines = new JsonLines();
     client.on("data", (piece: Uint8Array) => {
       try {
@@ -193,8 +198,8 @@ export class QmpKeeper {
     this.#over = true;
     this.#server.close();
     for (const client of [this.#client, this.#next]) client?.destroy();
-    // Not every runtime does.
-    rmSync(this.#socket, { force: true });
+    // Not every runtime does. What was there before is another's.
+    if (this.#listens) rmSync(this.#socket, { force: true });
     void this.#qmp.close().then(() => this.#ended.resolve());
   }
 }

@@ -126,6 +126,20 @@ test("it does not stay for a guest that never comes", async () => {
   const asked = () => kept.server.requests.length;
   while (asked() < 60) await new Promise((resolve) => setTimeout(resolve, 1));
   state.status = "setup";
+  // Not while somebody is there who may see to it.
+  const client = await kept.client();
+  await new Promise((resolve) => setTimeout(resolve, 30));
+  expect(existsSync(kept.socket)).toBe(true);
+  await client.close();
   await within(kept.keeper.closed, "end");
   expect(existsSync(kept.socket)).toBe(false);
+});
+
+test("it takes no other's place", async () => {
+  await using kept = await open();
+  await using other = await openPair();
+  const error = await failure(QmpKeeper.start(other.qmp, { socket: kept.socket, wanted: () => true }));
+  expect(error.message).toContain("Cannot listen at");
+  await within(other.qmp.closed, "end of the connection");
+  await (await kept.client()).close();
 });
