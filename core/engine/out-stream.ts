@@ -51,6 +51,8 @@ export class OutStream {
   digest: Uint8Array = FIRST_DIGEST;
   /** The last batch has been cut. */
   finished = false;
+  /** The peer is told that this is all, and may answer. */
+  closed = false;
   /** Resolves when the batches cut so far are written. */
   written: Promise<unknown> = Promise.resolve();
 

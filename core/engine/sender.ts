@@ -105,6 +105,7 @@ export class Sender {
       if (stream.error) throw stream.error;
       const { counters, digest } = stream;
       const close = { stream: stream.id, length: counters.plain, digest, ...(sha256 && { sha256 }) };
+      stream.closed = true;
       await this.#link.control(FRAME.CLOSE, encodeControl(Close, close));
       if (!this.#link.duplex) stream.land();
       return { info: source.info, digest, sha256, counters, landed: stream.landed };
@@ -121,8 +122,12 @@ export class Sender {
     this.#streams.get(id)?.grant(total);
   }
 
+  /** The destination has a stream. Throws a `ProtocolError` where it can't have all of it yet: who waits for the rest would wait for ever. */
   landed(id: number): void {
-    this.#streams.get(id)?.land();
+    const stream = this.#streams.get(id);
+    if (stream && !stream.closed)
+      throw new ProtocolError(`The peer has "${stream.info.name}" before it was sent whole`);
+    stream?.land();
     this.#streams.delete(id);
   }
 

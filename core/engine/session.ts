@@ -162,18 +162,19 @@ function replying(link: Link, options: DestinationOptions, { returns }: Agreemen
 /** Has the destination summarise what it holds. */
 async function pullSummary(link: Link, bits: 8 | 16): Promise<Uint8Array> {
   await link.control(FRAME.SUMMARIZE, encodeControl(Summarize, { bits }));
-  const pieces: Buffer[] = [];
-  for (let due = 0, total = 1; due < total; ) {
+  let summary: Buffer | undefined;
+  for (let due = 0; !summary || due < summary.length; ) {
     const frame = await link.next();
     if (!frame) throw ended(link);
     if (frame.type !== FRAME.SUMMARY) throw unexpected(frame);
-    const piece = decodeSummaryPiece(frame.payload, due);
-    if (pieces.length > 0 && piece.total !== total) throw unexpected(frame);
-    total = piece.total;
-    due += piece.bytes.length;
-    pieces.push(piece.bytes);
+    const { total, bytes } = decodeSummaryPiece(frame.payload, due);
+    // In one piece: a peer may send it byte by byte.
+    summary ??= Buffer.alloc(total);
+    if (total !== summary.length) throw unexpected(frame);
+    summary.set(bytes, due);
+    due += bytes.length;
   }
-  return Buffer.concat(pieces);
+  return summary;
 }
 
 /** The destination's end of a session, once the source has introduced itself. */

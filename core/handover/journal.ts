@@ -1,13 +1,17 @@
 import { existsSync } from "node:fs";
-import { mkdir, readdir, readFile, rm } from "node:fs/promises";
+import { mkdir, readdir, rm } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import * as v from "valibot";
 import { fileError, IntegrityError, ShrinkerError, systemCode } from "../errors.ts";
 import { type Lock, takeLock } from "../files/lock.ts";
+import { readSmall } from "../files/small.ts";
 import { syncFolder, writeWhole } from "../files/whole.ts";
+import { printable } from "../wire/bytes.ts";
 
 /** Bytes of the largest journal that is read. */
 const MAX_JOURNAL = 1 << 20;
+/** Bytes that are shown of what is wrong with one. */
+const MAX_REASON = 200;
 const SUFFIX = ".json";
 const FILE = /^(source|destination)-([0-9a-f]{32})\.json$/;
 
@@ -212,21 +216,21 @@ function lockOf(folder: string, entry: Pick<JournalEntry, "role" | "id">): Promi
 }
 
 async function readEntry(path: string): Promise<JournalEntry | undefined> {
-  let text: string;
+  let text: Buffer | undefined;
   try {
-    text = await readFile(path, "utf8");
+    text = await readSmall(path, MAX_JOURNAL);
   } catch (error) {
     if (systemCode(error) === "ENOENT") return undefined;
     throw fileError("Cannot read", path, error);
   }
   try {
-    if (text.length > MAX_JOURNAL) throw new Error("it is too long");
-    const entry = v.parse(entrySchema, JSON.parse(text));
+    if (!text) throw new Error(`it has more than ${MAX_JOURNAL} bytes`);
+    const entry = v.parse(entrySchema, JSON.parse(text.toString()));
     if (!(PHASES[entry.role] as readonly string[]).includes(entry.phase))
       throw new Error("its phase is of the other end");
     return entry;
   } catch (error) {
-    const message = `The journal "${path}" is damaged: ${(error as Error).message}; see what runs where, then remove it`;
+    const message = `The journal "${path}" is damaged: ${printable(Buffer.from((error as Error).message), MAX_REASON)}; see what runs where, then remove it`;
     throw new IntegrityError(message, { cause: error });
   }
 }

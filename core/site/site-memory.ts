@@ -1,7 +1,8 @@
-import { mkdir, readdir, readFile, rm } from "node:fs/promises";
+import { mkdir, readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { DIGEST_SIZE, DIGEST_WORDS, PAGE_SIZE } from "../content/page.ts";
 import type { SiteKnowledge, SiteMemory } from "../engine/site.ts";
+import { readSmall } from "../files/small.ts";
 import { writeWhole } from "../files/whole.ts";
 import { decodeFuseFilter, type FuseFilter } from "../index/fuse-filter.ts";
 import type { SiteIndex } from "../index/site-index.ts";
@@ -122,7 +123,8 @@ async function learn(
 /** One that is damaged or missing is pulled again. */
 async function readKept(path: string): Promise<FuseFilter | undefined> {
   try {
-    return decodeFuseFilter(await readFile(path));
+    const bytes = await readSmall(path, MAX_SUMMARY);
+    return bytes && decodeFuseFilter(bytes);
   } catch {
     return undefined;
   }

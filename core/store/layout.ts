@@ -1,10 +1,11 @@
 import { createHash, randomBytes } from "node:crypto";
 import { existsSync } from "node:fs";
-import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
+import { mkdir, readdir, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import * as v from "valibot";
 import { fileError, IntegrityError, ShrinkerError, systemCode } from "../errors.ts";
 import { openAside } from "../files/aside.ts";
+import { readSmall } from "../files/small.ts";
 import { writeWhole } from "../files/whole.ts";
 
 /** Marks a folder as a store, and says of which version. */
@@ -14,6 +15,7 @@ const NEGLIGIBLE = /^lost\+found$|^shrinker-store\.[0-9a-f]{12}\.new$/;
 const VERSION = 1;
 /** Longer domains get a digest for a folder's name. */
 const MAX_FOLDER = 100;
+/** Bytes of the mark, and of what says who a site is. */
 const MAX_IDENTITY = 4096;
 
 /** One domain's part of a store: contents of different domains never meet. */
@@ -72,13 +74,12 @@ async function makeIdentity(layout: Layout): Promise<void> {
 /** Rejects with `input` where the store holds nothing of the domain. */
 export async function readIdentity(layout: Layout): Promise<Identity> {
   const path = join(layout.folder, "site");
-  const text = await readFile(path, "utf8").catch((error) => {
+  const text = await readText(path).catch((error) => {
     if (systemCode(error) !== "ENOENT") throw fileError("Cannot read", path, error);
     const there = dirname(dirname(layout.folder));
     throw new ShrinkerError("input", `The store "${there}" holds nothing of the domain "${layout.domain}"`);
   });
   try {
-    if (text.length > MAX_IDENTITY) throw new RangeError("it is too long");
     const { domain, site, generation } = v.parse(IdentityFile, JSON.parse(text));
     if (domain !== layout.domain) throw new RangeError("it is of another domain");
     return { site: Buffer.from(site, "hex"), generation: Buffer.from(generation, "hex") };
@@ -102,7 +103,7 @@ export async function listDomains(dir: string): Promise<string[]> {
   await checkMark(dir, false);
   const domains: string[] = [];
   for (const name of await readdir(join(dir, "domains")).catch(() => [])) {
-    const text = await readFile(join(dir, "domains", name, "site"), "utf8").catch(() => "");
+    const text = await readText(join(dir, "domains", name, "site")).catch(() => "");
     const found = v.safeParse(v.pipe(v.string(), v.parseJson(), IdentityFile), text);
     if (found.success) domains.push(found.output.domain);
   }
@@ -111,7 +112,7 @@ export async function listDomains(dir: string): Promise<string[]> {
 
 async function checkMark(dir: string, create: boolean): Promise<void> {
   const mark = join(dir, MARK);
-  const text = await readFile(mark, "utf8").catch((error) => {
+  const text = await readText(mark).catch((error) => {
     if (systemCode(error) === "ENOENT") return undefined;
     throw fileError("Cannot read the store", dir, error);
   });
@@ -133,6 +134,11 @@ async function checkMark(dir: string, create: boolean): Promise<void> {
     const message = `The store "${dir}" has version ${version}, this program writes ${VERSION}: use the release that made it`;
     throw new ShrinkerError("refused", message);
   }
+}
+
+/** What is too long is damaged, and so is nothing. */
+async function readText(path: string): Promise<string> {
+  return (await readSmall(path, MAX_IDENTITY))?.toString() ?? "";
 }
 
 async function makeFolder(path: string): Promise<void> {

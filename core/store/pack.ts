@@ -149,14 +149,23 @@ export async function* scanPack(
   }
 }
 
-/** Up to `length` bytes at `position`, in memory of their own; fewer at the end of the file. */
-export function readAt(
+/** Up to `length` bytes at `position`, in memory of their own; fewer at the end of the file. Rejects with `input` where there is no such memory. */
+export async function readAt(
   handle: FileHandle,
   path: string,
   position: number,
   length: number,
 ): Promise<Buffer<ArrayBuffer>> {
-  return readInto(handle, path, position, Buffer.allocUnsafeSlow(length), 0, length);
+  let buffer: Buffer<ArrayBuffer>;
+  try {
+    buffer = Buffer.allocUnsafeSlow(length);
+  } catch (error) {
+    // Holes make a file of any length.
+    throw new ShrinkerError("input", `Cannot read "${path}": its ${length} bytes don't fit into memory`, {
+      cause: error,
+    });
+  }
+  return readInto(handle, path, position, buffer, 0, length);
 }
 
 /**

@@ -61,12 +61,21 @@ export async function fuzz<Case>(
 ): Promise<{ readonly runs: number; readonly accepted: number; readonly failure: string | undefined }> {
   let accepted = 0;
   const before = peak();
+  let late = false;
   const property = fc.asyncProperty(parser.cases, async (one) => {
-    if (await attempt(parser, one)) accepted++;
+    // To look for a smaller case that hangs as well would take as long for each.
+    if (late) return;
+    const begun = performance.now();
+    try {
+      if (await attempt(parser, one)) accepted++;
+    } finally {
+      late = performance.now() - begun >= CASE_MS;
+    }
   });
   const details = await fc.check(property, {
     seed,
     numRuns: runs,
+    includeErrorInReport: true,
     ...(ms !== undefined && { interruptAfterTimeLimit: ms, markInterruptAsFailure: false }),
   });
   await parser.close?.();

@@ -29,7 +29,8 @@ export function encodeLine(value: unknown): string {
 /** Divides bytes, in whatever pieces they come, into lines, each a JSON value. Empty lines are none. */
 export class JsonLines {
   readonly #most: number;
-  #parts: Uint8Array[] = [];
+  /** The line that has begun, in one piece: it may come byte by byte. */
+  #line: Buffer = Buffer.alloc(0);
   #size = 0;
 
   /** @param most bytes of a line */
@@ -40,24 +41,32 @@ export class JsonLines {
   /**
    * Calls `each` with the values that are complete. Throws a `ProtocolError` for a line that is no JSON, or is too long; then
    * it is of no more use.
-   * @param piece kept until its last line is complete: nobody may write to it
    */
   push(piece: Uint8Array, each: (value: unknown) => void): void {
     let start = 0;
     for (;;) {
       const end = piece.indexOf(NEWLINE, start);
       const part = piece.subarray(start, end < 0 ? piece.length : end);
-      this.#size += part.length;
-      if (this.#size > this.#most) throw new ProtocolError(`a line has more than ${this.#most} bytes`);
-      if (part.length > 0) this.#parts.push(part);
+      this.#append(part);
       if (end < 0) return;
       start = end + 1;
-      const line = Buffer.concat(this.#parts);
-      this.#parts = [];
+      const line = this.#line.subarray(0, this.#size);
       this.#size = 0;
       const text = line.toString("utf8").trim();
       if (text !== "") each(parse(text, line));
     }
+  }
+
+  #append(part: Uint8Array): void {
+    const size = this.#size + part.length;
+    if (size > this.#most) throw new ProtocolError(`a line has more than ${this.#most} bytes`);
+    if (size > this.#line.length) {
+      const larger = Buffer.allocUnsafeSlow(Math.min(this.#most, Math.max(4096, 2 * size)));
+      larger.set(this.#line.subarray(0, this.#size));
+      this.#line = larger;
+    }
+    this.#line.set(part, this.#size);
+    this.#size = size;
   }
 }
 

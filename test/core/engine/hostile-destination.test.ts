@@ -120,6 +120,12 @@ describe("a source refuses", () => {
     await refused(/where none is due/);
   });
 
+  test("that a stream has landed before all of it was sent: nobody waits for the rest", async () => {
+    const { peer, refused } = await meet(pages(2000));
+    await peer.send(FRAME.LANDED, encodeControl(Landed, { stream: 1 }));
+    await refused(/before it was sent whole/);
+  });
+
   test("that the session is over while a stream is in doubt", async () => {
     const { peer, sending } = await meet(pages(1));
     await peer.send(FRAME.CREDIT, credit(8 << 20));

@@ -155,10 +155,10 @@ const curious: SiteMemory = {
 };
 
 /** A source whose destination is made by hand. */
-async function meetDestination(site: object) {
+async function meetDestination(site: object, memory = curious) {
   const [near, far] = memoryPair();
   const peer = new HandPeer(far);
-  const failing = send(near, [source("a", "raw", [noise(1)])], { memory: curious }).catch((error) => error);
+  const failing = send(near, [source("a", "raw", [noise(1)])], { memory }).catch((error) => error);
   const hello = decodeControl(Hello, (await peer.expect(FRAME.HELLO)).payload);
   await peer.welcome(hello.session, { site: site as SiteInfo });
   const refused = async (message: RegExp) => {
@@ -187,6 +187,23 @@ describe("a destination may not", () => {
     await peer.expect(FRAME.SUMMARIZE);
     for (const payload of pieces) await peer.send(FRAME.SUMMARY, payload);
     await refused(/SUMMARY|type 24/);
+  });
+
+  test("but a summary may come byte by byte", async () => {
+    const summary = Buffer.from("a summary in many pieces");
+    const got = Promise.withResolvers<Uint8Array>();
+    const memory: SiteMemory = {
+      async meet(_site, _session, summarize) {
+        got.resolve(await summarize(8));
+        return { past: undefined, index: undefined, keepers: [], async close() {} };
+      },
+    };
+    const { peer } = await meetDestination(INFO, memory);
+    await peer.expect(FRAME.SUMMARIZE);
+    for (let i = 0; i < summary.length; i++)
+      await peer.send(FRAME.SUMMARY, encodeSummaryPiece(summary.length, i, summary.subarray(i, i + 1)));
+    expect(Buffer.from(await within(got.promise)).toString()).toBe("a summary in many pieces");
+    await peer.connection.destroy();
   });
 
   test("say something else instead of a summary", async () => {

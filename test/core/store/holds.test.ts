@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { createHash } from "node:crypto";
-import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { crc32 } from "node:zlib";
@@ -157,6 +157,18 @@ describe("holds", () => {
       return seal(bytes);
     });
     expect((await listHolds(layout))[0]!.error?.code).toBe("integrity");
+  });
+
+  test("of more contents than memory holds are refused as input, though the file be as long", async () => {
+    await createHold(layout, { name: "x", created: 0, expires: 1, table: table(1) });
+    change("x", (bytes) => {
+      bytes.writeUInt32LE(2 ** 32 - 1, 12);
+      bytes.writeUInt32LE(crc32(bytes.subarray(0, 36)), 36);
+      return bytes;
+    });
+    truncateSync(path("x"), 40 + (2 ** 32 - 1) * 20);
+    const error = await refusal(heldBy(layout, "x"));
+    expect([error.code, error.message.includes("memory")]).toEqual(["input", true]);
   });
 
   test("of another version are refused", async () => {

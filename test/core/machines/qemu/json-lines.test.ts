@@ -46,6 +46,17 @@ describe("lines of JSON", () => {
     expect(encodeLine(value)).toBe(line);
   });
 
+  test("are copied as they come: a peer that sends single bytes takes no more memory than they are", () => {
+    const lines = new JsonLines();
+    const values: unknown[] = [];
+    const piece = new Uint8Array(1);
+    for (const byte of Buffer.from('{"a": "piece by piece"}\n[2]\n')) {
+      piece[0] = byte;
+      lines.push(piece, (value) => values.push(value));
+    }
+    expect(values).toEqual([{ a: "piece by piece" }, [2]]);
+  });
+
   test("may be as long as allowed, and no longer, complete or not", () => {
     const text = JSON.stringify("x".repeat(98));
     expect(parse(Buffer.from(`${text}\n${text}\n`), [9], 100)).toHaveLength(2);
