@@ -1,97 +1,53 @@
 /**
- * Does anything get through? Random streams over a session, and recordings that are damaged where checksums tell (bytes) and where
- * they don't (payloads with right checksums), for as long as it is let run. Each case has to end in the bytes that were sent or in a typed error,
- * within 10 seconds. A failure prints its seed and the smallest case that was found.
+ * Does anything get through? Random streams over sessions, and every parser of test/fuzz with damaged artefacts, in turn, for as long as it
+ * is let run. Each case has to end in what is right or in a typed error, within 5 seconds. A failure prints its seed and the
+ * smallest case that was found, and the parser's name, by which it can be run alone.
  *
- *     SECONDS=600 SEED=1 sh cli/bun bench/fuzz.ts
+ *     sh cli/bun bench/fuzz.ts --minutes 10 --seed 1 [--only "control frames"]
  */
+import { parseArgs } from "node:util";
 import fc from "fast-check";
 import { fixedCodec } from "../core/engine/codec-policy.ts";
-import { ShrinkerError } from "../core/errors.ts";
 import { cut, lengths, plain } from "../test/core/engine/contents.ts";
-import { joinFrames, splitFrames } from "../test/core/engine/wire.ts";
-import { memoryTarget, migrate, record, replay, source } from "../test/support/session.ts";
+import { fuzz, type Parser, parser } from "../test/fuzz/parser.ts";
+import { parsers } from "../test/fuzz/parsers.ts";
+import { migrate, source } from "../test/support/session.ts";
 
-const SECONDS = Number(process.env.SECONDS ?? 60);
-const seed = Number(process.env.SEED ?? Date.now() % 2 ** 31);
+const { values } = parseArgs({
+  options: {
+    minutes: { type: "string", default: "1" },
+    seed: { type: "string", default: String(Date.now() % 2 ** 31) },
+    only: { type: "string" },
+  },
+});
+const ms = Number(values.minutes) * 60_000;
+const seed = Number(values.seed);
+if (!(ms > 0) || !Number.isInteger(seed)) throw new Error("expected --minutes N --seed S");
 
 const streams = fc.array(fc.record({ plain, sizes: lengths }), { minLength: 1, maxLength: 4 });
-const codec = fc.constantFrom("zstd", "lz4", "none").map((name) => fixedCodec(name as "zstd"));
-const damage = fc.array(
-  fc.record({ at: fc.double({ min: 0, max: 1, noNaN: true }), value: fc.integer({ min: 1, max: 255 }) }),
-  {
-    minLength: 1,
-    maxLength: 8,
-  },
-);
-type Streams = typeof streams extends fc.Arbitrary<infer T> ? T : never;
-type Damage = typeof damage extends fc.Arbitrary<infer T> ? T : never;
+const codec = fc.constantFrom("zstd" as const, "lz4" as const, "none" as const);
+const parallel = fc.integer({ min: 1, max: 4 });
 
-const sources = (chosen: Streams) =>
-  chosen.map(({ plain: { format, bytes }, sizes }, i) => source(`s${i}`, format, cut(bytes, sizes)));
-
-function damaged(bytes: Buffer, places: Damage): Buffer {
-  const copy = Buffer.from(bytes);
-  for (const { at, value } of places) {
-    const place = Math.floor(at * (copy.length - 1));
-    if (copy.length > 0) copy[place] = copy[place]! ^ value;
-  }
-  return copy;
-}
-
-/** Replays a recording that may be damaged: what lands has to be right, and what fails has to say so. */
-async function survives(recording: Buffer, chosen: Streams): Promise<void> {
-  const target = memoryTarget();
-  try {
-    await replay(recording, target);
-  } catch (error) {
-    if (!(error instanceof ShrinkerError) || error.code === "bug") throw error;
-  }
-  for (const { info, bytes, ends } of target.all) {
-    const sent = chosen[Number(/^s(\d)$/.exec(info.name)?.[1])];
-    // A name may be damaged too; what stands under a right one has to be right.
-    if (ends.includes("commit") && sent && Buffer.compare(bytes, sent.plain.bytes) !== 0)
-      throw new Error(`${info.name} landed wrong`);
-  }
-}
-
-const questions: Record<string, fc.IAsyncProperty<unknown>> = {
-  sessions: fc.asyncProperty(streams, codec, fc.integer({ min: 1, max: 4 }), async (chosen, codec, parallel) => {
-    const { files } = await migrate(sources(chosen), { sending: { codec, parallel } });
-    chosen.forEach(({ plain: { bytes } }, i) => {
+/** What is right gets through as it is. */
+const sessions = parser(
+  "sessions",
+  fc.record({ streams, codec, parallel }),
+  async ({ streams, codec, parallel }) => {
+    const sources = streams.map(({ plain: { format, bytes }, sizes }, i) => source(`s${i}`, format, cut(bytes, sizes)));
+    const { files } = await migrate(sources, { sending: { codec: fixedCodec(codec), parallel } });
+    streams.forEach(({ plain: { bytes } }, i) => {
       if (Buffer.compare(files.get(`s${i}`).bytes, bytes) !== 0) throw new Error(`s${i} differs`);
     });
-  }),
-  "damaged recordings": fc.asyncProperty(streams, codec, damage, async (chosen, codec, places) => {
-    await survives(damaged(await record(sources(chosen), { codec }), places), chosen);
-  }),
-  "recordings with damaged payloads and right checksums": fc.asyncProperty(
-    streams,
-    codec,
-    fc.nat(),
-    damage,
-    async (chosen, codec, which, places) => {
-      const frames = splitFrames(await record(sources(chosen), { codec }));
-      const victim = which % frames.length;
-      const changed = frames.map(({ type, payload }, i) => ({
-        type,
-        payload: i === victim ? damaged(Buffer.from(payload), places) : payload,
-      }));
-      await survives(joinFrames(changed), chosen);
-    },
-  ),
-};
+  },
+  { codes: [], runs: 100, growth: 1024 },
+);
 
-console.log(`seed ${seed}, ${SECONDS} s`);
-for (const [name, property] of Object.entries(questions)) {
-  const details = await fc.check(property, {
-    seed,
-    numRuns: Number.MAX_SAFE_INTEGER,
-    interruptAfterTimeLimit: (SECONDS * 1000) / Object.keys(questions).length,
-    markInterruptAsFailure: false,
-  });
-  console.log(`${name}: ${details.numRuns} cases${details.failed ? ", failed" : ""}`);
-  if (!details.failed) continue;
-  console.log(fc.defaultReportMessage(details)?.slice(0, 4000));
-  process.exitCode = 1;
+const chosen: readonly Parser[] = [sessions, ...parsers].filter(({ name }) => !values.only || name === values.only);
+if (chosen.length === 0) throw new Error(`No parser is called "${values.only}"`);
+console.log(`seed ${seed}, ${values.minutes} min`);
+for (const one of chosen) {
+  const { runs, accepted, failure } = await fuzz(one, { seed, runs: 2 ** 31, ms: ms / chosen.length });
+  console.log(`${one.name}: ${runs} cases, ${accepted} of them right${failure ? `; failed: ${failure}` : ""}`);
+  if (failure) process.exitCode = 1;
 }
+process.exit();

@@ -5,85 +5,112 @@ import { type ErrorCode, ShrinkerError } from "../../core/errors.ts";
 import { within } from "../support/session.ts";
 import { type Artefact, type Damage, damage, harm } from "./mutate.ts";
 
-export interface Parser<Case = unknown> {
-  readonly name: string;
-  readonly cases: fc.Arbitrary<Case>;
-  /** Reads one case; what it throws has to be a `ShrinkerError`. */
-  parse(one: Case): unknown;
-  /** Of the errors that it may end in. */
+export interface ParserOptions {
+  /** Of the errors that it may end in; none for what takes everything. */
   readonly codes: readonly ErrorCode[];
   /** Cases that a run of the tests tries. */
   readonly runs: number;
-  /** Ends what `parse` has open. */
-  close?(): Promise<void> | void;
+  /** MiB that the process may grow by over all cases; 384 unless given: the windows, wasm memory and garbage of a runtime. */
+  readonly growth?: number;
+  /** Ends what it has open. */
+  readonly close?: () => Promise<void> | void;
+}
+
+export interface Parser extends ParserOptions {
+  readonly name: string;
+  /** Gives each case, as a call that reads it, to `attempt`. */
+  property(attempt: (read: () => unknown) => Promise<void>): fc.IAsyncProperty<unknown>;
 }
 
 /** No case takes longer, on a machine that has other things to do as well. */
 const CASE_MS = 5000;
-/** What the process may grow by over all cases of a parser: the windows, wasm memory and garbage of a runtime. */
-const GROWTH = 384 << 20;
+const GROWTH = 384;
+/** Characters of a report. */
+const MAX_REPORT = 4000;
+
+/** @param read reads one case; what it throws has to be a `ShrinkerError` of one of the codes */
+export function parser<Case>(
+  name: string,
+  cases: fc.Arbitrary<Case>,
+  read: (one: Case) => unknown,
+  options: ParserOptions,
+): Parser {
+  return {
+    ...{ name, ...options },
+    property: (attempt) => fc.asyncProperty(cases, (one) => attempt(() => read(one))),
+  };
+}
 
 /** A parser of bytes, over damaged artefacts. */
 export function ofBytes(
   name: string,
   artefacts: readonly Artefact[],
-  parse: (bytes: Buffer, damage: Damage) => unknown,
-  { codes = ["integrity"], runs = 300, close }: Partial<Pick<Parser, "codes" | "runs" | "close">> = {},
-): Parser<Damage> {
-  const parser = { name, cases: damage, codes, runs, parse: (one: Damage) => parse(harm(artefacts, one), one) };
-  return close ? { ...parser, close } : parser;
+  read: (bytes: Buffer, damage: Damage) => unknown,
+  options: Partial<ParserOptions> = {},
+): Parser {
+  const harmed = (one: Damage) => read(harm(artefacts, one), one);
+  return parser(name, damage, harmed, { codes: ["integrity"], runs: 300, ...options });
 }
 
 /** Whether the case was accepted. Throws where it ends otherwise than it may. */
-async function attempt<Case>(parser: Parser<Case>, one: Case): Promise<boolean> {
+async function ends({ name, codes }: Parser, read: () => unknown): Promise<boolean> {
   const begun = performance.now();
-  let ended: unknown;
+  let error: unknown;
+  let failed = false;
   try {
-    const parsed = parser.parse(one);
-    if (parsed instanceof Promise) await within(parsed, parser.name, CASE_MS);
-  } catch (error) {
-    ended = error ?? new Error("nothing was thrown");
+    const reading = read();
+    if (reading instanceof Promise) await within(reading, name, CASE_MS);
+  } catch (thrown) {
+    failed = true;
+    error = thrown;
   }
   const ms = performance.now() - begun;
-  if (ms > CASE_MS) throw new Error(`${parser.name} takes ${Math.round(ms)} ms`);
-  if (ended === undefined || (ended instanceof ShrinkerError && parser.codes.includes(ended.code)))
-    return ended === undefined;
-  throw new Error(`${parser.name} ends in what it must not: ${(ended as Error).stack ?? ended}`, { cause: ended });
+  if (failed && !(error instanceof ShrinkerError && codes.includes(error.code)))
+    throw new Error(`${name} ends in what it must not: ${error instanceof Error ? error.stack : error}`);
+  if (ms > CASE_MS) throw new Error(`${name} takes ${Math.round(ms)} ms`);
+  return !failed;
 }
 
-/** Mebibytes that the process has had at most. */
+/** MiB that the process has had at most. */
 const peak = () => resourceUsage().maxRSS / 1024;
 
-/** Tries cases until so many were, or the time is over. Returns how many, how many of them were accepted, and what to say of the one that failed. */
-export async function fuzz<Case>(
-  parser: Parser<Case>,
+export interface Fuzzed {
+  readonly runs: number;
+  /** Cases that were right in spite of all. */
+  readonly accepted: number;
+  /** Seed, case and error of one that failed, or what the process grew by. */
+  readonly failure: string | undefined;
+}
+
+/** Tries cases until so many were, or the time is over. */
+export async function fuzz(
+  parser: Parser,
   { seed, runs, ms }: { seed: number; runs: number; ms?: number },
-): Promise<{ readonly runs: number; readonly accepted: number; readonly failure: string | undefined }> {
-  let accepted = 0;
+): Promise<Fuzzed> {
   const before = peak();
+  let accepted = 0;
   let late = false;
-  const property = fc.asyncProperty(parser.cases, async (one) => {
+  const property = parser.property(async (read) => {
     // To look for a smaller case that hangs as well would take as long for each.
     if (late) return;
     const begun = performance.now();
     try {
-      if (await attempt(parser, one)) accepted++;
+      if (await ends(parser, read)) accepted++;
     } finally {
       late = performance.now() - begun >= CASE_MS;
     }
   });
   const details = await fc.check(property, {
-    seed,
-    numRuns: runs,
-    includeErrorInReport: true,
+    ...{ seed, numRuns: runs, includeErrorInReport: true },
     ...(ms !== undefined && { interruptAfterTimeLimit: ms, markInterruptAsFailure: false }),
   });
   await parser.close?.();
-  const grown = peak() - before;
-  const failure = details.failed
-    ? (fc.defaultReportMessage(details) ?? "it failed")
-    : grown > GROWTH / 2 ** 20
-      ? `${parser.name} took ${Math.round(grown)} MiB`
-      : undefined;
-  return { runs: details.numRuns, accepted, failure: failure && `seed ${seed}: ${failure.slice(0, 4000)}` };
+  const grown = Math.round(peak() - before);
+  const { numRuns } = details;
+  if (details.failed) {
+    const report = (fc.defaultReportMessage(details) ?? "").slice(0, MAX_REPORT);
+    return { runs: numRuns, accepted, failure: `seed ${seed}: ${report}` };
+  }
+  const failure = grown > (parser.growth ?? GROWTH) ? `seed ${seed}: ${parser.name} took ${grown} MiB` : undefined;
+  return { runs: numRuns, accepted, failure };
 }

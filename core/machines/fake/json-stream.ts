@@ -9,7 +9,9 @@ const BACKSLASH = 0x5c;
  * the line's end, for the parser to complain about.
  */
 export class JsonSplitter {
-  #held: Buffer = Buffer.alloc(0);
+  /** What has come of the message that has begun, at the beginning of a buffer with room for more: it may come byte by byte. */
+  #buffer: Buffer = Buffer.alloc(0);
+  #held: Buffer = this.#buffer;
   /** Up to where `#held` was looked at, and what was found there. */
   #at = 0;
   #depth = 0;
@@ -20,7 +22,7 @@ export class JsonSplitter {
    * which the connection is of no use.
    */
   push(bytes: Uint8Array): string[] | undefined {
-    this.#held = this.#held.length === 0 ? Buffer.from(bytes) : Buffer.concat([this.#held, bytes]);
+    this.#hold(bytes);
     const messages: string[] = [];
     let start = 0;
     for (; this.#at < this.#held.length; this.#at++) {
@@ -29,9 +31,20 @@ export class JsonSplitter {
       start = this.#at + 1;
       if (text !== "") messages.push(text);
     }
-    this.#held = this.#held.subarray(start);
+    this.#held.copyWithin(0, start);
+    this.#held = this.#buffer.subarray(0, this.#held.length - start);
     this.#at -= start;
     return this.#held.length > MAX_MESSAGE ? undefined : messages;
+  }
+
+  #hold(bytes: Uint8Array): void {
+    const length = this.#held.length + bytes.length;
+    if (length > this.#buffer.length) {
+      this.#buffer = Buffer.allocUnsafeSlow(2 * length);
+      this.#buffer.set(this.#held);
+    }
+    this.#buffer.set(bytes, this.#held.length);
+    this.#held = this.#buffer.subarray(0, length);
   }
 
   /** Whether a message ends with this byte. */

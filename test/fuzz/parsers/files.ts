@@ -57,7 +57,7 @@ function ofFile(
         folder = undefined;
       },
     },
-  ) as Parser;
+  );
 }
 
 /** Header, and of each group its header without checksums, its digests, and its contents. */

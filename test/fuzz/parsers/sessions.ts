@@ -12,8 +12,8 @@ import { noise, text } from "../../core/engine/contents.ts";
 import { HandPeer, joinFrames } from "../../core/engine/wire.ts";
 import * as fixtures from "../../fixtures/frames.ts";
 import { memoryTarget, type Receiving, receive, record, replay, send, source } from "../../support/session.ts";
-import { type Damage, damage, harm, plain } from "../mutate.ts";
-import { ofBytes, type Parser } from "../parser.ts";
+import { damage, harm, plain } from "../mutate.ts";
+import { ofBytes, parser } from "../parser.ts";
 import { framesArtefact } from "./wire.ts";
 
 const recording = (name: string) => readFileSync(new URL(`../../fixtures/wire-v1/${name}.bin`, import.meta.url));
@@ -106,12 +106,10 @@ const answered = answers.map((bytes) => {
   return { parts, join: (parts: readonly Buffer[]) => join(parts.map(renamed)) };
 });
 
-const sources: Parser<Damage> = {
-  name: "destinations' frames",
-  cases: damage,
-  codes: told,
-  runs: 150,
-  async parse(one) {
+const sources = parser(
+  "destinations' frames",
+  damage,
+  async (one) => {
     const [near, far] = memoryPair();
     const peer = new HandPeer(far);
     const sending = send(near, [source("disk", "raw", PAGES)], {
@@ -141,7 +139,8 @@ const sources: Parser<Damage> = {
       await peer.ended;
     }
   },
-};
+  { codes: told, runs: 150 },
+);
 
 const resume = fixtures.RESUME_SOURCE_AGAIN.flatMap((frame) =>
   "schema" in frame ? [encodeControl(frame.schema, frame.value as never)] : [],
