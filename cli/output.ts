@@ -54,7 +54,14 @@ export function createOutput({ json, quiet, dataOnStdout }: OutputOptions): Outp
     error(error) {
       event({ type: "error", code: error.code, message: error.message });
       write(process.stderr, `shrinker: ${harmless(error.message)}\n`);
-      if (process.env.SHRINKER_DEBUG && error.stack) write(process.stderr, `${stackOf(error)}\n`);
+      if (process.env.SHRINKER_DEBUG && error.stack)
+        write(
+          process.stderr,
+          stackOf(error)
+            .split("\n")
+            .map((line) => `${harmless(line)}\n`)
+            .join(""),
+        );
     },
   };
 }

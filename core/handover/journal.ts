@@ -27,6 +27,10 @@ export const PHASES = {
 } as const;
 
 const setting = v.union([v.boolean(), v.number(), v.string(), v.object({ integer: v.string() })]);
+const time = v.pipe(
+  v.string(),
+  v.check((text) => !Number.isNaN(Date.parse(text)), "expected a time"),
+);
 const entrySchema = v.object({
   version: v.literal(1),
   id: v.pipe(v.string(), v.regex(/^[0-9a-f]{32}$/)),
@@ -59,8 +63,8 @@ const entrySchema = v.object({
     v.object({ capabilities: v.record(v.string(), v.boolean()), parameters: v.record(v.string(), setting) }),
   ),
   /** ISO 8601. */
-  began: v.string(),
-  changed: v.string(),
+  began: time,
+  changed: time,
 });
 
 export type JournalEntry = v.InferOutput<typeof entrySchema>;

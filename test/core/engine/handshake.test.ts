@@ -3,7 +3,7 @@ import { randomBytes } from "node:crypto";
 import { acceptSession, openSession } from "../../../core/engine/session.ts";
 import { ShrinkerError } from "../../../core/errors.ts";
 import { Abort, decodeControl, encodeControl, Hello } from "../../../core/wire/control.ts";
-import { preface } from "../../../core/wire/frame.ts";
+import { frameHeader, preface } from "../../../core/wire/frame.ts";
 import { FRAME } from "../../../core/wire/numbers.ts";
 import { memoryPair } from "../../../transports/memory.ts";
 import {
@@ -20,6 +20,7 @@ import { HandPeer } from "./wire.ts";
 
 const times = { handshake: 60, ping: 10, dead: 60, farewell: 60 };
 const target = memoryTarget();
+const NO_ACK = Buffer.alloc(4);
 const accept = (peer: ReturnType<typeof memoryPair>[1], options = {}) =>
   within(acceptSession(peer, { ...destinationOptions, target, ...options }), "handshake", 3000);
 const open = (peer: ReturnType<typeof memoryPair>[0], options = {}) =>
@@ -201,6 +202,37 @@ describe("a source", () => {
       for await (const piece of far.input) said += piece.length;
     } catch {}
     expect(said).toBe(0);
+  });
+});
+
+describe("a handshake has its time as a whole", () => {
+  const opening = Buffer.concat([preface(), frameHeader(FRAME.PING, 0, [])]);
+  /** Says `next` every 10 ms until nobody takes it any more. */
+  async function drip(connection: ReturnType<typeof memoryPair>[0], next: (i: number) => Uint8Array): Promise<void> {
+    try {
+      for (let i = 0; ; i++) {
+        await connection.write([next(i)]);
+        await new Promise((resolve) => setTimeout(resolve, 10));
+      }
+    } catch {}
+  }
+  test.each([
+    ["a byte at a time", (i: number) => opening.subarray(i, i + 1)],
+    ["signs of life for ever", (i: number) => (i === 0 ? preface() : frameHeader(FRAME.PING, i - 1, []))],
+    [
+      "acknowledgements for ever",
+      (i: number) => (i === 0 ? preface() : Buffer.concat([frameHeader(FRAME.ACK, i - 1, [NO_ACK]), NO_ACK])),
+    ],
+  ])("for a peer that says %s, at either end", async (_, next) => {
+    for (const end of [accept, open]) {
+      const [near, far] = memoryPair();
+      const dripping = drip(far, next);
+      const since = performance.now();
+      const error = await failure(end(near, { times }));
+      expect([error.code, /did not answer/.test(error.message)]).toEqual(["link", true]);
+      expect(performance.now() - since).toBeLessThan(1000);
+      await dripping;
+    }
   });
 });
 

@@ -70,6 +70,7 @@ test.each([
   ["an unknown phase", text({ phase: "?" })],
   ["too much", text({ name: "x".repeat(1 << 20) })],
   ["a path that is none", text({ qmp: 7 })],
+  ["a time that there is not", text({ changed: "yesterday" })],
 ])("a journal that holds %s is damaged, and says where it is", async (_, content) => {
   const state = mkdtempSync(join(folder, "bad-"));
   mkdirSync(join(state, "migrations"));

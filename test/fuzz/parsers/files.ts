@@ -4,6 +4,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { crc32 } from "node:zlib";
+import { formatTime } from "../../../cli/units.ts";
 import { PageWorker } from "../../../core/content/page-worker.ts";
 import type { ErrorCode } from "../../../core/errors.ts";
 import { listJournals } from "../../../core/handover/journal.ts";
@@ -251,7 +252,7 @@ const summaries = ofBytes(
 const id = "0123456789abcdef0123456789abcdef";
 const entry = {
   ...{ version: 1, id, role: "source", phase: "given", name: "web", qmp: "/run/qmp", socket: "1:2", pid: 7, ran: true },
-  ...{ runs: true, started: true, to: "tcp://127.0.0.1:1", began: "2026-01-01T00:00:00.000Z", changed: "" },
+  ...{ runs: true, started: true, to: "tcp://127.0.0.1:1", began: "2026-01-01T00:00:00.000Z", changed: "2026-01-01" },
   settings: { capabilities: { events: true }, parameters: { "max-bandwidth": { integer: "9223372036854775807" } } },
 };
 const journal = Buffer.from(JSON.stringify(entry, undefined, 1));
@@ -268,7 +269,8 @@ const journals = ofFile(
     const migrations = join(folder, "migrations");
     mkdirSync(migrations, { recursive: true });
     writeFileSync(join(migrations, `source-${id}.json`), readFileSync(path));
-    await listJournals(folder);
+    for (const { began, changed } of await listJournals(folder))
+      for (const time of [began, changed]) formatTime(Date.parse(time));
   },
   ["integrity"],
   150,
