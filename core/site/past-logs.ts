@@ -8,8 +8,11 @@ import { MAX_PAST_LOGS } from "../wire/numbers.ts";
 /** Contents of the logs that are used: 128 MiB of digests on disk, and at a source 200 MB in RAM. */
 export const MAX_PAST_CONTENTS = 1 << 22;
 
-/** Opens the latest logs of a folder, within the bounds, the latest first. Those that are damaged are passed over. */
-export async function openLogs(folder: string): Promise<LogReader[]> {
+/**
+ * Opens the latest logs of a folder, within the bounds, the latest first. Those that are damaged are passed over.
+ * @param most contents of all together
+ */
+export async function openLogs(folder: string, most = MAX_PAST_CONTENTS): Promise<LogReader[]> {
   const logs: LogReader[] = [];
   let contents = 0;
   for (const { path } of await listLogs(folder)) {
@@ -17,7 +20,7 @@ export async function openLogs(folder: string): Promise<LogReader[]> {
     const log = LogReader.open(path);
     if (!log) continue;
     contents += log.length;
-    if (log.length === 0 || contents > MAX_PAST_CONTENTS) {
+    if (log.length === 0 || contents > most) {
       log.close();
       continue;
     }
@@ -61,10 +64,12 @@ const MAX_PARTS = 1 << 16;
  * its number in the latest of them, for there its neighbours are most likely those that are asked for next.
  * @param theirs sessions and lengths, as the destination counts them
  * @param ours logs of the same sessions, or some of them
+ * @param most contents, and runs of numbers, that are used
  */
 export async function pastContents(
   theirs: readonly { session: Uint8Array; length: number }[],
   ours: readonly LogReader[],
+  most = { contents: MAX_PAST_CONTENTS, parts: MAX_PARTS },
 ): Promise<{ contents: PastContents; count: number } | undefined> {
   const table = new DigestTable();
   const parts = new NumberMap();
@@ -76,7 +81,7 @@ export async function pastContents(
     const both = Math.min(length, log?.length ?? 0);
     for (let first = 0; log && first < both; first += READ) {
       const count = Math.min(READ, both - first);
-      if (table.next + count > MAX_PAST_CONTENTS || parts.count >= MAX_PARTS) break;
+      if (table.next + count > most.contents || parts.count >= most.parts) break;
       log.read(first, count, bytes, 0);
       for (let i = 0; i < count; i++) {
         if (table.find(words, i * DIGEST_WORDS) >= 0) continue;

@@ -294,6 +294,31 @@ describe("the ledger of what may be asked for", () => {
     expect(ledger.oldest).toBe(Number.POSITIVE_INFINITY);
   });
 
+  test("keeps none for a peer that leaves it unresolved for 2^20 others, and says so where it asks later", () => {
+    const ledger = new KnownLedger();
+    ledger.add(0);
+    ledger.add(2 ** 20);
+    expect(ledger.oldest).toBe(0);
+    ledger.add(2 ** 20 + 1);
+    expect(ledger.oldest).toBe(2 ** 20);
+    expect(() => ledger.want(0)).toThrow(/not sent by digest/);
+  });
+
+  test("stands a storm: of all that may be asked for each is given once, whatever else is asked", () => {
+    const ledger = new KnownLedger();
+    for (let number = 0; ledger.room() > 0; number++) ledger.add(number);
+    let given = 0;
+    for (let i = 0; i < 100_000; i++) {
+      try {
+        ledger.want((i * 7919) % 20_000);
+        given++;
+      } catch {}
+    }
+    expect(given).toBe(16_384);
+    // What was asked for has no room for others until it is resolved.
+    expect(ledger.room()).toBe(0);
+  });
+
   test("has room for 64 MiB", () => {
     const ledger = new KnownLedger();
     for (let number = 0; ledger.room() > 0; number++) ledger.add(number);
