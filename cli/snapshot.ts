@@ -28,7 +28,7 @@ const everything: SiteIndex = {
 };
 
 /** What is left of a manifest without its contents is small and compresses well. */
-const codec: CodecPolicy = { compresses: false, fillsWindow: false, next: () => CODEC.ZSTD };
+const codec: CodecPolicy = { compresses: false, fillsWindow: false, wantsXors: false, next: () => CODEC.ZSTD };
 
 /** Puts machines into a store, under a name: a bundle whose every content is left to the store. */
 export const snapshot: Action = async (invocation) => {

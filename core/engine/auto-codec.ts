@@ -1,5 +1,6 @@
 import { CODEC } from "../wire/numbers.ts";
 import type { CodecPolicy } from "./codec-policy.ts";
+import { threadDemand } from "./thread-demand.ts";
 
 /** Measurements older than this hardly count. */
 const MEMORY_MS = 300;
@@ -13,6 +14,12 @@ const LINK_MEMORY_MS = 5000;
 const ADVANTAGE = 1.15;
 /** So much faster than the link is fast enough by far. */
 const MARGIN = 1.5;
+/**
+ * A link that takes this much (bytes in a millisecond: 400 Mbit/s) while this program is short of time seems slow only because its ends
+ * are: every codec costs both of them more than it saves.
+ */
+const FAST_LINK = 50e3;
+const SHORT_OF_TIME = 0.85;
 /** A codec that is not in use is tried on one batch after this time, as contents change. */
 const PROBE_MS = 2000;
 
@@ -30,8 +37,12 @@ interface Estimate {
  * both go on at once. So a slow link gets the codec that makes the least of a page, a fast one the codec that keeps up.
  * (Compression by bottleneck: Jin et al., Cluster 2009.)
  * @param now milliseconds of a monotonic clock
+ * @param demand what share of the time this program is busy, from 0 to 1
  */
-export function autoCodec(now: () => number = () => performance.now()): CodecPolicy {
+export function autoCodec(
+  now: () => number = () => performance.now(),
+  demand: () => number = threadDemand(now),
+): CodecPolicy {
   // Where a codec begins before it has been tried: the order of magnitude of one core on pages of memory.
   const zstd: Estimate = { codec: CODEC.ZSTD, speed: 150e3, ratio: 0.3, triedAt: now() };
   const lz4: Estimate = { codec: CODEC.LZ4, speed: 270e3, ratio: 0.5, triedAt: now() };
@@ -55,9 +66,16 @@ export function autoCodec(now: () => number = () => performance.now()): CodecPol
     get fillsWindow() {
       return current === zstd;
     },
+    get wantsXors() {
+      return current !== none;
+    },
     next() {
       if (looked < FIRST_LOOK || wireInAll < FIRST_WIRE) return current.codec;
       if (sufficient()) return current.codec;
+      if (linkRate() > FAST_LINK && demand() > SHORT_OF_TIME) {
+        current = none;
+        return current.codec;
+      }
       const stale = all.find((estimate) => estimate !== none && now() - estimate.triedAt > PROBE_MS);
       if (stale) {
         stale.triedAt = now();

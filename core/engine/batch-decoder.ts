@@ -1,16 +1,17 @@
 import { PAGE_SIZE } from "../content/page.ts";
 import { ProtocolError } from "../errors.ts";
 import type { BatchHeader, EncodedColumn } from "../wire/batch.ts";
+import { asBuffer } from "../wire/bytes.ts";
 import type { ColumnDecoder } from "../wire/codec/codec.ts";
 import { lz4Decoder } from "../wire/codec/lz4.ts";
-import { noneDecoder } from "../wire/codec/none.ts";
+import { checkPlainLength, noneDecoder } from "../wire/codec/none.ts";
 import { zstdDecoder } from "../wire/codec/zstd.ts";
 import { CODEC, COLUMN, COLUMNS, MAX_BATCH_CONTENTS, SMALL_WINDOW_LOG } from "../wire/numbers.ts";
 
 /** A batch whose columns are decoded, in buffers that are used again once it is resolved. */
 export interface DecodedBatch {
   readonly header: BatchHeader;
-  /** By column; empty where the batch has none. Columns that hold pages are aligned to 4 bytes. */
+  /** By column; empty where the batch has none. That of the XORs is aligned to 4 bytes. */
   readonly columns: readonly Buffer[];
 }
 
@@ -28,6 +29,12 @@ export class DecodeBuffers {
   }
 }
 
+/** A column that is not compressed needs no place of its own. */
+function plainColumn(bytes: Uint8Array, length: number): Buffer {
+  checkPlainLength(bytes, length);
+  return asBuffer(bytes);
+}
+
 /** Decodes batches in order, with one decompression stream a column. */
 export class BatchDecoder {
   readonly #zstd: readonly ColumnDecoder[];
@@ -43,6 +50,10 @@ export class BatchDecoder {
     const columns = new Array<Buffer>(COLUMNS).fill(EMPTY);
     await Promise.all(
       encoded.map(({ column, codec, length, parts }) => {
+        if (codec === CODEC.NONE && column !== COLUMN.DELTAS) {
+          columns[column] = plainColumn(parts[0]!, length);
+          return undefined;
+        }
         const target = buffers.take(column, length);
         columns[column] = target;
         return this.#decoder(column, codec).decode(parts[0]!, target);

@@ -42,6 +42,8 @@ export interface ClassifierOptions {
   readonly site: KnownSite | undefined;
   /** Whether what looks like noise is to be kept out of the window. */
   readonly separateNoise: () => boolean;
+  /** Whether XORs are worth it. While they are not, and nobody may ask for a content, none is written to the spool. */
+  readonly wantsXors: () => boolean;
 }
 
 /** Decides how each new content of a batch is sent. Batches come one at a time and in order. */
@@ -49,6 +51,7 @@ export class Classifier {
   readonly #keepers: readonly ContentKeeper[];
   readonly #site: KnownSite | undefined;
   readonly #separateNoise: () => boolean;
+  readonly #wantsXors: () => boolean;
   readonly #base = Buffer.from(new ArrayBuffer(PAGE_SIZE));
   readonly #baseWords = new Int32Array(this.#base.buffer);
   readonly #wanted = new Int32Array(MAX_BATCH_CONTENTS * DIGEST_WORDS);
@@ -59,6 +62,7 @@ export class Classifier {
     this.#keepers = options.keepers;
     this.#site = options.site;
     this.#separateNoise = options.separateNoise;
+    this.#wantsXors = options.wantsXors;
   }
 
   /** @param spool the contents of the log, where pages are sent again; without it nothing is sent as an XOR */
@@ -70,9 +74,10 @@ export class Classifier {
       if (this.#site) await this.#findKnown(batch, digests, this.#site);
     }
     const separateNoise = this.#separateNoise();
+    const wantsXors = this.#wantsXors();
     for (let slot = 0; slot < batch.count; slot++) {
       if (batch.kinds[slot] !== OP.NEW) continue;
-      if (spool && batch.bases[slot]! >= batch.forget && this.#xor(batch, slot, spool)) {
+      if (wantsXors && spool && batch.bases[slot]! >= batch.forget && this.#xor(batch, slot, spool)) {
         batch.kinds[slot] = OP.DELTA;
         batch.deltaCount++;
         batch.counters.delta += PAGE_SIZE;
@@ -80,6 +85,10 @@ export class Classifier {
     }
     // A spool that was made after this batch was cut begins with a later one.
     if (spool?.next !== batch.first) return;
+    if (!wantsXors && !this.#site?.known) {
+      spool.skip(batch.count);
+      return;
+    }
     spool.forget(Math.min(batch.forget, this.#site?.known?.oldest ?? batch.forget));
     await spool.append(batch.contents, batch.count);
   }

@@ -6,6 +6,8 @@ export interface CodecPolicy {
   readonly compresses: boolean;
   /** Whether pages go through the window at the moment, so that noise is worth to be kept out of it. */
   readonly fillsWindow: boolean;
+  /** Whether an XOR with a page's last version would be compressed at the moment, so that last versions are worth to be kept. */
+  readonly wantsXors: boolean;
   /** The codec of the next batch, of `CODEC`. */
   next(): number;
   /** A batch of `bytes` new bytes was encoded to `wire` bytes in `ms` milliseconds. */
@@ -23,5 +25,5 @@ const FIXED: Record<Exclude<CodecName, "auto">, number> = { zstd: CODEC.ZSTD, lz
 export function fixedCodec(name: Exclude<CodecName, "auto">): CodecPolicy {
   const codec = FIXED[name];
   const compresses = codec !== CODEC.NONE;
-  return { compresses, fillsWindow: compresses, next: () => codec };
+  return { compresses, fillsWindow: compresses, wantsXors: compresses, next: () => codec };
 }

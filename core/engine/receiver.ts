@@ -38,7 +38,8 @@ const MIN_WINDOW = 1 << 20;
 const DECODING = 3;
 /** A recording comes as fast as it is taken, and what it leaves out has its way from the disk over two threads. */
 const DECODING_RECORDED = 8;
-const KEPT_PIECES = 24;
+/** Bytes of idle buffers. */
+const KEPT_PIECES = 24 << 20;
 /** Streams that have failed, of which batches may still be on the way; older ones are forgotten. */
 const MAX_FAILED = 2048;
 /** Answers that wait for a peer which doesn't read. */

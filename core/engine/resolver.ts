@@ -196,6 +196,7 @@ export class Resolver {
 
   #build({ header, columns }: DecodedBatch): Piece[] {
     const reader = new OpReader(columns[COLUMN.OPS]!, columns[COLUMN.ARGUMENTS]!, header.first);
+    this.#builder.begin(header.plain);
     let chunk = 0;
     let literal = 0;
     while (reader.next()) {

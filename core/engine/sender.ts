@@ -84,6 +84,7 @@ export class Sender {
       site: options.site && { ...options.site, known: link.duplex ? this.#known : undefined },
       keepers: options.keepers ?? [],
       separateNoise: () => options.codec.fillsWindow,
+      wantsXors: () => options.codec.wantsXors,
     });
   }
 

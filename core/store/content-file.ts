@@ -64,6 +64,14 @@ export class ContentFile {
     this.#next += count;
   }
 
+  /** Passes over the next `count` numbers, whose contents nobody will read, nor those before them. */
+  skip(count: number): void {
+    this.close();
+    this.#next += count;
+    this.#low = this.#next;
+    this.#firstFile = Math.floor(this.#next / this.#perFile);
+  }
+
   /** Reads contents `[number, number + count)` to `target` at `at`. Throws an `IntegrityError` where they are not held. */
   read(number: number, count: number, target: Uint8Array, at: number): void {
     if (number < this.#low || number + count > this.#next) {

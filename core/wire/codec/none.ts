@@ -11,10 +11,13 @@ export const noneEncoder: ColumnEncoder = {
 
 export const noneDecoder: ColumnDecoder = {
   async decode(bytes, target) {
-    if (bytes.length !== target.length) {
-      throw new IntegrityError(`A column has ${bytes.length} bytes instead of ${target.length}`);
-    }
+    checkPlainLength(bytes, target.length);
     target.set(bytes);
   },
   close() {},
 };
+
+/** Throws an `IntegrityError` where a column that is not compressed has another length than is said. */
+export function checkPlainLength(bytes: Uint8Array, length: number): void {
+  if (bytes.length !== length) throw new IntegrityError(`A column has ${bytes.length} bytes instead of ${length}`);
+}

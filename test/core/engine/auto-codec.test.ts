@@ -11,9 +11,18 @@ const COSTS = new Map<number, { speed: number; ratio: number }>([
 ]);
 
 /** Sends batches of 1 MiB over a link of so many bytes a millisecond; gives the share of each codec. */
-function run(link: number, batches: number, costs = COSTS, known = (_: number) => false): Map<number, number> {
+function run(
+  link: number,
+  batches: number,
+  costs = COSTS,
+  known = (_: number) => false,
+  demand = 0,
+): Map<number, number> {
   let now = 0;
-  const policy = autoCodec(() => now);
+  const policy = autoCodec(
+    () => now,
+    () => demand,
+  );
   const used = new Map<number, number>();
   for (let i = 0; i < batches; i++) {
     const codec = policy.next();
@@ -41,6 +50,12 @@ describe("the codec is chosen by what bounds the migration", () => {
 
   test("a fast link gets none", () => {
     expect(run(4e6, 500).get(CODEC.NONE)).toBeGreaterThan(0.9);
+  });
+
+  test("a link that only seems slow, as its ends are short of time, gets none", () => {
+    expect(run(80e3, 500, COSTS, () => false, 0.95).get(CODEC.NONE)).toBeGreaterThan(0.9);
+    expect(run(80e3, 500, COSTS, () => false, 0.5).get(CODEC.NONE)).toBeUndefined();
+    expect(run(12.5e3, 500, COSTS, () => false, 1).get(CODEC.NONE)).toBeUndefined();
   });
 
   test("a processor that is busy elsewhere makes it change to a faster one", () => {

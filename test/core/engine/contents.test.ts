@@ -17,7 +17,7 @@ import { noise, text } from "./contents.ts";
 import { splitFrames } from "./wire.ts";
 
 /** As `zstd`, XORs included, but readable. */
-const readable: CodecPolicy = { compresses: true, fillsWindow: true, next: () => CODEC.NONE };
+const readable: CodecPolicy = { compresses: true, fillsWindow: true, wantsXors: true, next: () => CODEC.NONE };
 
 interface Operation {
   readonly code: number;

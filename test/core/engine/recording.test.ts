@@ -18,7 +18,7 @@ import { noise, text } from "./contents.ts";
 import { changeBatch, joinFrames, splitFrames } from "./wire.ts";
 
 /** As `zstd`, XORs included, but what is recorded can be changed by hand. */
-const uncompressed: CodecPolicy = { compresses: true, fillsWindow: true, next: () => CODEC.NONE };
+const uncompressed: CodecPolicy = { compresses: true, fillsWindow: true, wantsXors: true, next: () => CODEC.NONE };
 
 const image = Buffer.concat([text(1), Buffer.alloc(8192), text(2), text(1), Buffer.from("the end")]);
 const plain: Record<string, Buffer> = { "a.raw": image, "b.bin": Buffer.from("a few literals") };

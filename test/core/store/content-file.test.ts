@@ -199,6 +199,21 @@ describe("content file", () => {
       file.read(4, 1, Buffer.alloc(PAGE), 0);
     }));
 
+  test("numbers that are passed over take no room, and neither they nor those before them are held", () =>
+    withFile(async (file) => {
+      await file.append(pages(0, 3), 3);
+      file.skip(6);
+      if (linux) expect(open(dir)).toEqual([]);
+      expect([file.low, file.next]).toEqual([9, 9]);
+      await file.append(pages(9, 2), 2);
+      const target = Buffer.alloc(2 * PAGE);
+      file.read(9, 2, target, 0);
+      expect(Buffer.compare(target, pages(9, 2))).toBe(0);
+      expect(() => file.read(8, 1, target, 0)).toThrow(IntegrityError);
+      file.skip(1);
+      expect(() => file.read(10, 1, target, 0)).toThrow(IntegrityError);
+    }));
+
   test("two in one folder keep apart", () =>
     withFile((one) =>
       withFile(async (other) => {
