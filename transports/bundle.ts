@@ -41,6 +41,7 @@ async function openBundle(path: string, peer: string, signal: AbortSignal): Prom
 export const bundle: Transport = {
   scheme: "file",
   resumable: false,
+  authenticates: false,
   async dial(address, { signal, force = false }) {
     if (signal.aborted) throw abortReason(signal);
     const path = bundlePath(address);

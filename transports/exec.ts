@@ -80,6 +80,7 @@ export const exec: Transport = {
   scheme: "exec",
   // A command that is run again is another process, which doesn't know the session.
   resumable: false,
+  authenticates: false,
   async dial({ rest, text }, { signal }) {
     if (signal.aborted) throw abortReason(signal);
     if (rest.trim() === "" || rest.includes("\0"))

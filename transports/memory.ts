@@ -85,6 +85,7 @@ const listeners = new Map<string, AcceptQueue>();
 export const memory: Transport = {
   scheme: "memory",
   resumable: true,
+  authenticates: false,
   async dial({ rest, text }, { signal }) {
     if (signal.aborted) throw abortReason(signal);
     const listener = listeners.get(rest);

@@ -53,6 +53,7 @@ async function resolve(address: Address, host: string, signal: AbortSignal, inse
 export const tcp: Transport = {
   scheme: "tcp",
   resumable: true,
+  authenticates: true,
   async dial(address, { signal, insecure }) {
     const { host, port } = parseHostPort(address);
     if (port === 0) throw new ShrinkerError("usage", `Cannot connect to "${address.text}": give the peer's port`);

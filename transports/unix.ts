@@ -62,6 +62,7 @@ async function removeStale(path: string, address: Address, signal: AbortSignal):
 export const unix: Transport = {
   scheme: "unix",
   resumable: true,
+  authenticates: false,
   async dial(address, { signal }) {
     return connectSocket({ path: socketPath(address) }, address.text, signal);
   },

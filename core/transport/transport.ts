@@ -1,4 +1,5 @@
 import { ShrinkerError } from "../errors.ts";
+import type { DialSecurity, ListenSecurity } from "./security.ts";
 
 /**
  * A transport carries bytes between two processes, or into a file. It knows nothing of frames. Every transport runs the
@@ -9,6 +10,11 @@ export interface Transport {
   readonly scheme: string;
   /** Whether a broken connection may be dialled again and the session go on. */
   readonly resumable: boolean;
+  /**
+   * Whether it goes where strangers may be: then it encrypts, proves the listener's identity to who dials, and throws
+   * `refused` where it is given neither `security` nor `insecure`. The others are protected by the system, or by a command.
+   */
+  readonly authenticates: boolean;
   /** Connects. Rejects with a `LinkError`, `ShrinkerError("refused")`, or the signal's reason. */
   dial(address: Address, options: DialOptions): Promise<Connection>;
   /** Waits for peers. Rejects as `dial` does. */
@@ -18,7 +24,9 @@ export interface Transport {
 export interface DialOptions {
   /** Ends the attempt; a connection that was made is ended by its `destroy`. */
   readonly signal: AbortSignal;
-  /** Allows an unauthenticated connection beyond this machine. */
+  /** Whom to expect, of a transport that authenticates. */
+  readonly security?: DialSecurity | undefined;
+  /** Allows a connection that proves nobody's identity: plain for `tcp:`, encrypted for whoever answers with others. */
   readonly insecure?: boolean;
   /** Allows an existing target (a bundle) to be replaced. */
   readonly force?: boolean;
@@ -27,6 +35,8 @@ export interface DialOptions {
 export interface ListenOptions {
   /** Ends the attempt and the listener: a waiting `accept` then rejects with the reason. Accepted connections go on. */
   readonly signal: AbortSignal;
+  /** What to show to who dials, of a transport that authenticates. */
+  readonly security?: ListenSecurity | undefined;
   readonly insecure?: boolean;
   /** Bytes of a peer that may wait for whoever reads, where the transport can say that; its own bound unless given. */
   readonly readAhead?: number;
@@ -38,6 +48,8 @@ export interface Connection {
   readonly peer: string;
   /** False for a recording (`file:`): what is dialled only takes bytes, what is accepted only gives them. */
   readonly duplex: boolean;
+  /** Who the peer is, where it has proved that; only of accepted connections. */
+  readonly identity?: PeerIdentity | undefined;
   /**
    * The peer's bytes, in pieces of any length, to be consumed once. A piece is the consumer's to keep. Ends when the peer
    * has ended its direction; throws a `LinkError` when the connection breaks. Bytes that nobody takes are held back from
@@ -58,6 +70,31 @@ export interface Connection {
   destroy(reason?: Error): Promise<void>;
   /** As `destroy`, and the peer is to see a failure instead of an end; where it is missing, that can't be told apart. */
   reset?(reason?: Error): Promise<void>;
+}
+
+/** A peer that has proved who it is, and what it may do here. */
+export interface PeerIdentity {
+  /** Its public key, as text. */
+  readonly key: string;
+  /** What it is called here. */
+  readonly name: string;
+  readonly permissions: Permissions;
+}
+
+/** What a peer may do. What is not given is not restricted. */
+export interface Permissions {
+  /** Domains whose contents it may refer to. */
+  readonly domains?: readonly string[] | undefined;
+  /** Services that it may connect to. */
+  readonly services?: readonly string[] | undefined;
+  /** Names of the guests and files that it may bring; `*` stands for any characters. */
+  readonly vms?: readonly string[] | undefined;
+  /** At once. */
+  readonly maxSessions?: number | undefined;
+  /** Bytes of contents that a session of its may have remembered here. */
+  readonly memory?: number | undefined;
+  /** Bytes a second that are taken from it, over all of its connections. */
+  readonly rate?: number | undefined;
 }
 
 export interface Listener {
