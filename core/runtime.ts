@@ -36,6 +36,9 @@ export const scriptCommand: readonly [string, ...string[]] = deno
     ? [process.execPath, "--no-env-file", "--config=/dev/null", "--tsconfig-override=/dev/null", "--no-install"]
     : [process.execPath];
 
+/** Whether TLS reads its socket even while whoever consumes it has paused (Deno 2.9): a peer could fill the memory. */
+export const tlsReadsAhead: boolean = deno !== undefined;
+
 /** Writes the SHA-256 of `input` into the 32 bytes of `into`. */
 export const sha256Into: (input: Uint8Array, into: Uint8Array) => void = bun
   ? (input, into) => bun.CryptoHasher.hash("sha256", input, into)

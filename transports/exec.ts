@@ -3,7 +3,7 @@ import { closeSync, openSync } from "node:fs";
 import { abortReason, LinkError, ShrinkerError } from "../core/errors.ts";
 import type { Connection, Transport } from "../core/transport/transport.ts";
 import { within } from "../core/within.ts";
-import { socketError } from "./socket.ts";
+import { socketError } from "./advice.ts";
 import { streamConnection } from "./stream.ts";
 
 /** A command that closed its pipes has this long to say why, by its status. */

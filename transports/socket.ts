@@ -1,50 +1,36 @@
 import net from "node:net";
-import { abortReason, LinkError, ShrinkerError, systemCode } from "../core/errors.ts";
+import { abortReason } from "../core/errors.ts";
+import type { DialSecurity, ListenSecurity } from "../core/transport/security.ts";
+import { renewed } from "../core/transport/security.ts";
 import type { Connection, Listener } from "../core/transport/transport.ts";
 import { acceptQueue } from "./accept.ts";
+import { socketError } from "./advice.ts";
 import { streamConnection } from "./stream.ts";
+import { claimedKey, type SecureStream, secureClient, secureServer, serverContext, UntrustedPeerError } from "./tls.ts";
 
-/** What tcp and unix share: node:net sockets as connections, and system errors as advice. */
+/** What tcp and unix share: node:net sockets as connections. */
 
 /** A peer that doesn't answer within this time is not there. */
 export const CONNECT_MS = 10_000;
+/** What a stranger has to make the handshake of TLS. */
+const HANDSHAKE_MS = 10_000;
+/** Handshakes under way at a listener; further connections are dropped: strangers must not make us hold more. */
+const MAX_HANDSHAKES = 64;
 
-const ADVICE: Record<string, string> = {
-  ECONNREFUSED: "nothing listens there; start `shrinker receive --listen ADDRESS` there first",
-  ENOENT: "nothing listens there; start `shrinker receive --listen ADDRESS` there first",
-  ECONNRESET: "the peer broke the connection; its own messages say why",
-  ECONNABORTED: "the peer broke the connection; its own messages say why",
-  EPIPE: "the peer has closed the connection; its own messages say why",
-  ETIMEDOUT: "it does not answer; check the address, and that no firewall is in the way",
-  EHOSTUNREACH: "there is no route to that host; check the address and the network",
-  ENETUNREACH: "there is no route to that network; check the address and the network",
-  EADDRINUSE: "another process listens there; end it, or choose another address",
-  EADDRNOTAVAIL: "this machine does not have that address; choose one that it has",
-  ENOTFOUND: "no such host is known; check its name",
-  EAI_AGAIN: "the name server does not answer; check the network, or give the number instead of the name",
-  EACCES: "permission denied; choose an address that you may use (ports below 1024 need privileges)",
-  EPERM: "permission denied; choose an address that you may use",
-  ENOTDIR: "a part of its path is not a directory",
-  EAGAIN: "it has too many connections that wait; try again",
-  EMFILE: "this process has too many open files; raise `ulimit -n`",
-};
-
-/** @param doing what was tried, such as `Cannot connect to` */
-export function socketError(doing: string, address: string, error: unknown): ShrinkerError {
-  if (error instanceof ShrinkerError) return error;
-  const advice = ADVICE[systemCode(error) ?? ""]?.replace("ADDRESS", address);
-  const why = advice ?? (error instanceof Error ? error.message : "the connection closed early");
-  return new LinkError(`${doing} ${address}: ${why}`, { cause: error });
-}
-
-/** Makes a connection of a connected socket. */
-export function socketConnection(socket: net.Socket, peer: string, readAhead?: number): Connection {
-  socket.setNoDelay(true);
+/** Makes a connection of a connected socket, or of the TLS over it. */
+export function socketConnection(
+  socket: net.Socket,
+  peer: string,
+  readAhead?: number,
+  secure?: SecureStream,
+): Connection {
+  const stream = secure?.stream ?? socket;
   const connection = streamConnection({
     peer,
-    readable: socket,
-    writable: socket,
+    readable: stream,
+    writable: stream,
     readAhead,
+    hold: secure?.hold,
     explain: (error) => socketError("Lost the connection to", peer, error),
   });
   // Sockets of the file system know no reset.
@@ -58,16 +44,47 @@ export function socketConnection(socket: net.Socket, peer: string, readAhead?: n
   };
 }
 
+export interface ConnectOptions {
+  readonly signal: AbortSignal;
+  /** For the connection and, again, for TLS. */
+  readonly timeoutMs?: number;
+  /** With TLS, where it is given. */
+  readonly security?: DialSecurity | undefined;
+}
+
 /**
  * Connects within `timeoutMs`.
  * @param peer the address, for messages
  */
-export function connectSocket(
+export async function connectSocket(
   to: net.NetConnectOpts,
   peer: string,
-  signal: AbortSignal,
-  timeoutMs = CONNECT_MS,
+  options: ConnectOptions,
 ): Promise<Connection> {
+  const { signal, timeoutMs = CONNECT_MS, security } = options;
+  const socket = await openSocket(to, peer, signal, timeoutMs);
+  if (security === undefined) return socketConnection(socket, peer);
+  const onAbort = () => socket.destroy();
+  signal.addEventListener("abort", onAbort);
+  try {
+    const secure = await secureClient(socket, security, peer, timeoutMs);
+    if (!signal.aborted) return socketConnection(socket, peer, undefined, secure);
+    secure.stream.destroy();
+    throw abortReason(signal);
+  } catch (error) {
+    if (signal.aborted) throw abortReason(signal);
+    if (!(error instanceof UntrustedPeerError)) throw error;
+    const claims = await openSocket(to, peer, signal, timeoutMs).then(
+      (again) => claimedKey(again, security.serverName, timeoutMs),
+      () => undefined,
+    );
+    throw new UntrustedPeerError(peer, claims, { cause: error.cause });
+  } finally {
+    signal.removeEventListener("abort", onAbort);
+  }
+}
+
+function openSocket(to: net.NetConnectOpts, peer: string, signal: AbortSignal, timeoutMs: number): Promise<net.Socket> {
   return new Promise((resolve, reject) => {
     if (signal.aborted) return reject(abortReason(signal));
     const socket = net.connect({ ...to, allowHalfOpen: true });
@@ -76,7 +93,7 @@ export function connectSocket(
       signal.removeEventListener("abort", onAbort);
       socket.removeListener("connect", settle);
       socket.removeListener("error", onError);
-      if (error === undefined) return resolve(socketConnection(socket, peer));
+      if (error === undefined) return resolve(socket.setNoDelay(true));
       // A socket may report once more after it was given up.
       socket.on("error", () => {});
       socket.destroy();
@@ -101,17 +118,23 @@ export interface ServerOptions {
   address(server: net.Server): string;
   peer(socket: net.Socket): string;
   readonly readAhead?: number | undefined;
+  /** With TLS, where it is given. */
+  readonly security?: ListenSecurity | undefined;
   closed?(): void;
 }
 
 /** Listens; the signal also ends the listener, and a waiting `accept` then rejects with its reason. */
 export async function serveSockets(options: ServerOptions): Promise<Listener> {
-  const { signal, text } = options;
+  const { signal, text, security } = options;
   if (signal.aborted) throw abortReason(signal);
   const peers = acceptQueue();
-  const server = net.createServer({ allowHalfOpen: true }, (socket) =>
-    peers.offer(socketConnection(socket, options.peer(socket), options.readAhead)),
-  );
+  const greet = security && (await secureGreeter(security));
+  const server = net.createServer({ allowHalfOpen: true }, (socket) => {
+    socket.setNoDelay(true);
+    const peer = options.peer(socket);
+    if (greet === undefined) return peers.offer(socketConnection(socket, peer, options.readAhead));
+    greet(socket, (secure) => peers.offer(socketConnection(socket, peer, options.readAhead, secure)));
+  });
   await new Promise<void>((resolve, reject) => {
     server.once("error", reject);
     server.once("listening", () => {
@@ -137,4 +160,23 @@ export async function serveSockets(options: ServerOptions): Promise<Listener> {
   server.on("error", (error) => close(socketError("Cannot listen at", text, error)));
   if (signal.aborted) onAbort();
   return { address: options.address(server), accept: peers.accept, close: async () => close() };
+}
+
+/**
+ * Makes the handshakes of TLS with whoever comes, several at once; what fails is dropped.
+ * @returns takes a socket, and gives out what comes of it, unless it fails
+ */
+async function secureGreeter(security: ListenSecurity) {
+  const current = await renewed(security, serverContext);
+  let under = 0;
+  return (socket: net.Socket, done: (secure: SecureStream) => void): void => {
+    // Until TLS has it, which listens as well.
+    socket.on("error", () => {});
+    if (under >= MAX_HANDSHAKES) return void socket.destroy();
+    under++;
+    current()
+      .then((context) => secureServer(socket, context, HANDSHAKE_MS))
+      .then(done, () => socket.destroy())
+      .finally(() => under--);
+  };
 }

@@ -17,6 +17,8 @@ export interface StreamParts {
   readonly writable: Writable;
   /** Received bytes that may wait; 1 MiB unless it is said otherwise. */
   readonly readAhead?: number | undefined;
+  /** Stops what feeds the readable, and lets it go on, where pausing that is not enough. */
+  readonly hold?: ((on: boolean) => void) | undefined;
   /** Puts a stream's failure, `undefined` where it just closed, into words. */
   explain(error: unknown): Error | Promise<Error>;
   /** Called when the peer has ended its direction; rejects where that end is a failure. */
@@ -35,7 +37,9 @@ export function streamConnection(parts: StreamParts): Connection {
   let dropping: Promise<void> | undefined;
 
   const queue = pieceQueue(() => {
-    if (queue.size < readAhead && readable.isPaused()) readable.resume();
+    if (queue.size >= readAhead || !readable.isPaused()) return;
+    readable.resume();
+    parts.hold?.(false);
   });
 
   function fail(error: Error, drop = false): void {
@@ -59,7 +63,9 @@ export function streamConnection(parts: StreamParts): Connection {
 
   readable.on("data", (piece: Uint8Array) => {
     queue.push(piece);
-    if (queue.size >= readAhead) readable.pause();
+    if (queue.size < readAhead || readable.isPaused()) return;
+    readable.pause();
+    parts.hold?.(true);
   });
   readable.on("end", finishInput);
   for (const stream of new Set([readable, writable])) stream.on("error", broke);

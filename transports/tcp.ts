@@ -1,10 +1,11 @@
 import { lookup } from "node:dns/promises";
 import type net from "node:net";
 import { abortReason, ShrinkerError } from "../core/errors.ts";
+import { requireSecurity } from "../core/transport/security.ts";
 import type { Address, Connection, Transport } from "../core/transport/transport.ts";
-import { CONNECT_MS, connectSocket, serveSockets, socketError } from "./socket.ts";
+import { socketError } from "./advice.ts";
+import { CONNECT_MS, connectSocket, serveSockets } from "./socket.ts";
 
-const LOOPBACK = /^(127\.\d+\.\d+\.\d+|::1|::ffff:127\.\d+\.\d+\.\d+)$/;
 /** The least time that each of a host's addresses gets, where it has several. */
 const ATTEMPT_MS = 2500;
 
@@ -25,8 +26,8 @@ function format(host: string, port: number): string {
   return host.includes(":") ? `tcp://[${host}]:${port}` : `tcp://${host}:${port}`;
 }
 
-/** The host's addresses; only loopback ones, unless `insecure`. */
-async function resolve(address: Address, host: string, signal: AbortSignal, insecure?: boolean): Promise<string[]> {
+/** The host's addresses. */
+async function resolve(address: Address, host: string, signal: AbortSignal): Promise<string[]> {
   if (signal.aborted) throw abortReason(signal);
   const aborted = Promise.withResolvers<never>();
   const onAbort = () => aborted.reject(abortReason(signal));
@@ -34,14 +35,7 @@ async function resolve(address: Address, host: string, signal: AbortSignal, inse
   try {
     // A name server may take its time: the signal must not wait for it.
     const found = await Promise.race([lookup(host, { all: true }), aborted.promise]);
-    const addresses = found.map((entry) => entry.address);
-    if (!insecure && !addresses.every((ip) => LOOPBACK.test(ip))) {
-      throw new ShrinkerError(
-        "refused",
-        `Refused to use ${address.text}: links beyond this machine are not authenticated yet, so anybody on the way could read or change what moves; use exec:ssh, or pass --insecure on a network that you trust`,
-      );
-    }
-    return addresses;
+    return found.map((entry) => entry.address);
   } catch (error) {
     throw socketError("Cannot use", address.text, error);
   } finally {
@@ -49,15 +43,16 @@ async function resolve(address: Address, host: string, signal: AbortSignal, inse
   }
 }
 
-/** `tcp://HOST:PORT`. Beyond loopback only with `insecure`, until links are authenticated. */
+/** `tcp://HOST:PORT`: TLS 1.3, or plain TCP where `insecure` says so. */
 export const tcp: Transport = {
   scheme: "tcp",
   resumable: true,
   authenticates: true,
-  async dial(address, { signal, insecure }) {
+  async dial(address, { signal, insecure = false, security }) {
     const { host, port } = parseHostPort(address);
+    requireSecurity(address, security, insecure);
     if (port === 0) throw new ShrinkerError("usage", `Cannot connect to "${address.text}": give the peer's port`);
-    const hosts = await resolve(address, host, signal, insecure);
+    const hosts = await resolve(address, host, signal);
     const deadline = performance.now() + CONNECT_MS;
     let connection: Connection | undefined;
     let failure: unknown;
@@ -67,7 +62,11 @@ export const tcp: Transport = {
       if (left <= 0) break;
       const share = Math.min(left, Math.max(ATTEMPT_MS, left / (hosts.length - i)));
       try {
-        connection = await connectSocket({ host: hosts[i]!, port }, address.text, signal, share);
+        connection = await connectSocket({ host: hosts[i]!, port }, address.text, {
+          signal,
+          timeoutMs: share,
+          security,
+        });
       } catch (error) {
         if (signal.aborted) throw error;
         failure = error;
@@ -76,13 +75,15 @@ export const tcp: Transport = {
     if (connection === undefined) throw failure;
     return connection;
   },
-  async listen(address, { signal, insecure, readAhead }) {
+  async listen(address, { signal, insecure = false, security, readAhead }) {
     const { host, port } = parseHostPort(address);
-    const [ip] = await resolve(address, host, signal, insecure);
+    requireSecurity(address, security, insecure);
+    const [ip] = await resolve(address, host, signal);
     return serveSockets({
       signal,
       text: address.text,
       readAhead,
+      security,
       bind: (server) => server.listen({ host: ip!, port }),
       address: (server) => format(ip!, (server.address() as net.AddressInfo).port),
       peer: (socket) => format(socket.remoteAddress ?? "unknown", socket.remotePort ?? 0),

@@ -39,7 +39,7 @@ async function removeStale(path: string, address: Address, signal: AbortSignal):
   if (!stat.isSocket())
     throw new ShrinkerError("exists", `Cannot listen at ${address.text}: a file that is no socket is there; remove it`);
   const before = identity(path);
-  const alive = await connectSocket({ path }, address.text, signal).then(
+  const alive = await connectSocket({ path }, address.text, { signal }).then(
     async (connection) => {
       await connection.destroy();
       return true;
@@ -64,7 +64,7 @@ export const unix: Transport = {
   resumable: true,
   authenticates: false,
   async dial(address, { signal }) {
-    return connectSocket({ path: socketPath(address) }, address.text, signal);
+    return connectSocket({ path: socketPath(address) }, address.text, { signal });
   },
   async listen(address, { signal, readAhead }) {
     const path = socketPath(address);

@@ -1,3 +1,5 @@
+import { ShrinkerError } from "../errors.ts";
+
 /** What a transport that authenticates is given by whoever knows keys (`core/identity`), and knows nothing more of. */
 
 /** The name that every listener's certificate has, whatever its host is called: who it is, its key says. */
@@ -22,4 +24,54 @@ export interface Credentials {
   readonly privateKey: string;
   /** When the first certificate ends to be valid. */
   readonly expires: Date;
+}
+
+/** What remains of a certificate's life when the next one is asked for, of what it had: a third. */
+const RENEW_AT = 1 / 3;
+
+/**
+ * Keeps a listener's credentials fresh: by looking at the clock whenever somebody comes, which neither a suspended machine
+ * nor a clock that is set can outwit. While new ones can't be had, those of before are used to their end.
+ * @param make what the transport makes of credentials, such as a TLS context
+ * @returns gives what is to be used now; the first ones are made before it resolves, and it rejects where they can't be
+ */
+export async function renewed<T>(
+  security: ListenSecurity,
+  make: (credentials: Credentials) => T,
+): Promise<() => Promise<T>> {
+  let made: T;
+  let expires = 0;
+  let renewAt = 0;
+  let renewing: Promise<void> | undefined;
+  async function renew(): Promise<void> {
+    const credentials = await security.credentials();
+    made = make(credentials);
+    expires = credentials.expires.getTime();
+    renewAt = expires - (expires - Date.now()) * RENEW_AT;
+  }
+  await renew();
+  return async () => {
+    if (Date.now() >= renewAt) {
+      renewing ??= renew().finally(() => {
+        renewing = undefined;
+      });
+      await renewing.catch((error) => {
+        if (Date.now() >= expires) throw error;
+      });
+    }
+    return made;
+  };
+}
+
+/** For a transport that authenticates: throws `bug` for both, and `refused` where neither says whom to trust. */
+export function requireSecurity(
+  address: { readonly text: string },
+  security: object | undefined,
+  insecure: boolean,
+): void {
+  if (security !== undefined && insecure)
+    throw new ShrinkerError("bug", `Was told to authenticate ${address.text}, and not to`);
+  if (security !== undefined || insecure) return;
+  const advice = "see `shrinker identity --help`, or pass --insecure on a network that you trust";
+  throw new ShrinkerError("refused", `Refused to use ${address.text} without authentication: ${advice}`);
 }

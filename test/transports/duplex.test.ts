@@ -1,13 +1,13 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { issueLeaf, synthesizeAnchor } from "../../core/identity/certificates.ts";
+import { generateKey } from "../../core/identity/key.ts";
+import { SERVER_NAME } from "../../core/transport/security.ts";
 import { transportCompliance } from "./compliance.ts";
-import { at, listen, program, readAll } from "./helpers.ts";
+import { dial, listen, program, readAll } from "./helpers.ts";
 
-const open = (text: string, signal: AbortSignal) => {
-  const { address, transport } = at(text);
-  return transport.dial(address, { signal });
-};
+const open = (text: string, signal: AbortSignal, options = {}) => dial(text, { signal, ...options });
 
 const onDeno = "Deno" in globalThis;
 let names = 0;
@@ -22,19 +22,29 @@ transportCompliance("memory:", async () => {
   };
 });
 
-transportCompliance("tcp:", async () => {
-  const listener = await listen("tcp://127.0.0.1:0");
-  const gone = await listen("tcp://127.0.0.1:0");
-  await gone.close();
-  return {
-    listener,
-    endsWhileWriting: !onDeno,
-    dial: (signal) => open(listener.address, signal),
-    listenElsewhere: (signal) => listen("tcp://127.0.0.1:0", { signal }),
-    dialNothing: (signal) => open(gone.address, signal),
-    close: () => listener.close(),
-  };
-});
+const key = generateKey();
+const secured = {
+  dial: { security: { anchor: synthesizeAnchor(key.word), serverName: SERVER_NAME } },
+  listen: { security: { credentials: async () => issueLeaf(key) } },
+};
+for (const [name, options] of [
+  ["tcp: (insecure)", { dial: {}, listen: {} }],
+  ["tcp:", secured],
+] as const) {
+  transportCompliance(name, async () => {
+    const listener = await listen("tcp://127.0.0.1:0", options.listen);
+    const gone = await listen("tcp://127.0.0.1:0", options.listen);
+    await gone.close();
+    return {
+      listener,
+      endsWhileWriting: !onDeno,
+      dial: (signal) => open(listener.address, signal, options.dial),
+      listenElsewhere: (signal) => listen("tcp://127.0.0.1:0", { signal, ...options.listen }),
+      dialNothing: (signal) => open(gone.address, signal, options.dial),
+      close: () => listener.close(),
+    };
+  });
+}
 
 transportCompliance("unix:", async () => {
   const folder = mkdtempSync(join(tmpdir(), "shrinker-"));

@@ -3,7 +3,15 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { type Address, type Connection, parseAddress, type Transport } from "../../core/transport/transport.ts";
+import {
+  type Address,
+  type Connection,
+  type DialOptions,
+  type Listener,
+  type ListenOptions,
+  parseAddress,
+  type Transport,
+} from "../../core/transport/transport.ts";
 import { transports } from "../../transports/registry.ts";
 
 /** The start of a shell command that runs one of these programs by the runtime that the tests run on. */
@@ -20,14 +28,16 @@ export function at(text: string): { address: Address; transport: Transport } {
   return { address, transport: transports.get(address.scheme)! };
 }
 
-export async function dial(text: string, options: { insecure?: boolean; force?: boolean } = {}): Promise<Connection> {
+/** Dials; without authentication unless it is said whom to expect. */
+export async function dial(text: string, options: Partial<DialOptions> = {}): Promise<Connection> {
   const { address, transport } = at(text);
-  return transport.dial(address, { signal: never, ...options });
+  return transport.dial(address, { signal: never, insecure: options.security === undefined, ...options });
 }
 
-export async function listen(text: string, options: { insecure?: boolean; signal?: AbortSignal } = {}) {
+/** Listens; without authentication unless it is said what to show. */
+export async function listen(text: string, options: Partial<ListenOptions> = {}): Promise<Listener> {
   const { address, transport } = at(text);
-  return transport.listen(address, { signal: never, ...options });
+  return transport.listen(address, { signal: never, insecure: options.security === undefined, ...options });
 }
 
 export async function readAll(input: AsyncIterable<Uint8Array>): Promise<Buffer> {
