@@ -19,12 +19,42 @@ const STATE: readonly OptionSpec[] = [
   { name: "state", value: "DIR", text: "Folder for what is remembered (default: ~/.local/state/shrinker)" },
   { name: "no-state", text: "Remember nothing" },
 ];
+const IDENTITY: OptionSpec = {
+  name: "identity",
+  value: "FILE",
+  text: "This end's private key (default: ~/.config/shrinker/identity)",
+};
+const KNOWN_PEERS: OptionSpec = {
+  name: "known-peers",
+  value: "FILE",
+  text: "Whose keys to expect where (default: ~/.config/shrinker/known-peers)",
+};
+const AUTHORIZED_PEERS: OptionSpec = {
+  name: "authorized-peers",
+  value: "FILE",
+  text: "Who may connect here, and to do what (default: ~/.config/shrinker/authorized-peers)",
+};
+const PASSPHRASE: OptionSpec = {
+  name: "passphrase-file",
+  value: "FILE",
+  text: "Holds the passphrase of the private key (default: SHRINKER_PASSPHRASE)",
+};
+const INSECURE: OptionSpec = { name: "insecure", text: "Prove and ask for no identities: on a network that you trust" };
+/** Of who dials. */
+const DIALS: readonly OptionSpec[] = [
+  { name: "peer", value: "KEY", text: "The key to expect there (default: as known-peers says)" },
+  KNOWN_PEERS,
+  IDENTITY,
+  PASSPHRASE,
+  INSECURE,
+];
+/** Of who listens. */
+const LISTENS: readonly OptionSpec[] = [AUTHORIZED_PEERS, IDENTITY, PASSPHRASE, INSECURE];
 const SESSION: readonly OptionSpec[] = [
   DOMAIN,
   { name: "spool", value: "DIR", text: "Folder on a disk for contents that may be referred to again" },
   { name: "spool-limit", value: "SIZE", text: "How much of them is kept, such as 8G" },
   { name: "sha256", text: "Compute each file's SHA-256 as well: its bytes are proved without it" },
-  { name: "insecure", text: "Allow links beyond this machine, which are not authenticated yet" },
   { name: "no-progress", text: "Show no progress" },
   ...COMMON,
 ];
@@ -71,6 +101,7 @@ export const commands: readonly CommandSpec[] = [
       { name: "force", text: "Replace a bundle that exists" },
       { name: "dry-run", text: "Read everything, say what would be sent, and send nothing" },
       ...STATE,
+      ...DIALS,
       ...SESSION,
     ],
     examples: [
@@ -109,6 +140,7 @@ export const commands: readonly CommandSpec[] = [
       { name: "all-or-nothing", text: "Keep a session's machines only if all of them are right" },
       { name: "dry-run", text: "Verify a bundle completely, and write nothing" },
       ...STATE,
+      ...LISTENS,
       ...SESSION,
     ],
     examples: [
@@ -141,7 +173,7 @@ export const commands: readonly CommandSpec[] = [
       DOMAIN,
       { name: "spool", value: "DIR", text: "Folder on a disk for contents that may be referred to again" },
       { name: "spool-limit", value: "SIZE", text: "How much of them is kept, such as 8G" },
-      { name: "insecure", text: "Allow links beyond this machine, which are not authenticated yet" },
+      ...DIALS,
       { name: "no-progress", text: "Show no progress" },
       ...COMMON,
     ],
@@ -150,6 +182,43 @@ export const commands: readonly CommandSpec[] = [
       "shrinker tunnel --to tcp://127.0.0.1:4747 --service web=unix:/run/web.out",
     ],
     load: async () => (await import("./tunnel.ts")).tunnel,
+  },
+  {
+    name: "identity",
+    args: "[KEY]",
+    text: "Make and show this end's key, rotate it, and note the keys of others",
+    options: [
+      { name: "rotate", text: "Make a new key, which the old one vouches for during 90 days" },
+      { name: "pin", value: "ADDRESS", text: "Expect the KEY that follows at this address" },
+      { name: "authorize", value: "KEY", text: "Let who has this key connect here, by a --name" },
+      { name: "name", value: "NAME", text: "What that peer is called here" },
+      { name: "domains", value: "A,B", text: "Which domains it may use (default: all)" },
+      {
+        name: "services",
+        value: "A,B",
+        text: "Which services it may connect to; * stands for anything (default: all)",
+      },
+      { name: "vms", value: "A,B", text: "Which guests and files it may bring, such as web-* (default: all)" },
+      { name: "max-sessions", value: "N", text: "Sessions at once (default: as the receiver's)" },
+      {
+        name: "memory",
+        value: "SIZE",
+        text: "Contents that a session may have remembered here (default: as the receiver's)",
+      },
+      { name: "rate", value: "RATE", text: "How fast it may send, such as 100Mbit (default: no limit)" },
+      { name: "expires", value: "DATE", text: "When it may no more, such as 2027-01-01 (default: never)" },
+      IDENTITY,
+      PASSPHRASE,
+      KNOWN_PEERS,
+      AUTHORIZED_PEERS,
+      ...COMMON,
+    ],
+    examples: [
+      "shrinker identity",
+      "shrinker identity --pin tcp://site-b:4747 KEY",
+      "shrinker identity --authorize KEY --name site-a --vms 'web-*' --rate 100Mbit",
+    ],
+    load: async () => (await import("./identity.ts")).identity,
   },
   {
     name: "snapshot",

@@ -4,6 +4,7 @@ import { ShrinkerError } from "../core/errors.ts";
 import type { Connection, Listener } from "../core/transport/transport.ts";
 import { followLink } from "./link-state.ts";
 import type { Output } from "./output.ts";
+import { asPermitted } from "./peers.ts";
 import { type ReceivedSummary, type ReceivingOptions, startReceiving } from "./receive-session.ts";
 import type { Interrupt } from "./signals.ts";
 import { sessionEvent } from "./summary.ts";
@@ -26,22 +27,38 @@ export async function serve(listener: Listener, receiving: ReceivingOptions, opt
   const sum = { counters: noCounters(), wire: 0, sessions: 0, failed: 0 };
   const resumables = new ResumableSessions();
   let admitted = 0;
+  /** By the peer's name, where it has any. */
+  const sessionsOf = new Map<string, number>();
+  const leave = (name: string) => {
+    const left = (sessionsOf.get(name) ?? 1) - 1;
+    if (left > 0) sessionsOf.set(name, left);
+    else sessionsOf.delete(name);
+  };
 
   async function run(connection: Connection, session: number): Promise<void> {
-    const { peer } = connection;
+    const { identity } = connection;
+    const peer = identity ? `${identity.name} (${connection.peer})` : connection.peer;
+    const who = identity && { identity: { name: identity.name, key: identity.key } };
     let counted = false;
     const admit = () => {
       if (admitted >= maxSessions)
         throw new ShrinkerError("refused", `This receiver has ${admitted} sessions, its limit: try again later`);
+      const own = identity ? (sessionsOf.get(identity.name) ?? 0) : 0;
+      if (own >= (identity?.permissions.maxSessions ?? Number.POSITIVE_INFINITY))
+        throw new ShrinkerError("refused", `"${identity?.name}" has ${own} sessions here, its limit: try again later`);
+      if (identity) sessionsOf.set(identity.name, own + 1);
       admitted++;
       counted = true;
     };
     const event = (value: object) => output.event({ ...value, session });
     const { onLink } = followLink((line) => output.note(`session ${session} of ${peer}: ${line}`), event);
-    const options = { ...receiving, admit, event, onLink, resumables };
+    const options = asPermitted({ ...receiving, admit, event, onLink, resumables }, identity);
     const summary = await startReceiving(connection, options).summary.catch(belongsToAnother);
     if (!summary) return;
-    if (counted) admitted--;
+    if (counted) {
+      admitted--;
+      if (identity) leave(identity.name);
+    }
     addCounters(sum.counters, summary.counters);
     sum.wire += summary.wire;
     sum.sessions++;
@@ -52,7 +69,7 @@ export async function serve(listener: Listener, receiving: ReceivingOptions, opt
       const landed = some ? ` (${describe(summary)})` : "";
       output.error(new ShrinkerError(error.code, `Session ${session} of ${peer}${landed}: ${error.message}`, error));
     } else output.note(`session ${session} of ${peer}: ${describe(summary)}`);
-    output.event({ type: "session", session, peer, ...sessionEvent(summary) });
+    output.event({ type: "session", session, peer: connection.peer, ...who, ...sessionEvent(summary) });
   }
 
   try {

@@ -9,7 +9,7 @@ import { Mailbox } from "../core/handover/mailbox.ts";
 import { takeUp } from "../core/handover/take-up.ts";
 import { limitRate } from "../core/transport/limit.ts";
 import { TunnelEntrance } from "../core/tunnel/entrance.ts";
-import { findTransport } from "./addresses.ts";
+import { findTransport, openEndpoint } from "./addresses.ts";
 import { chooseCodec, readCompress } from "./codec.ts";
 import type { Invocation } from "./command.ts";
 import { asError, exitCode } from "./exit.ts";
@@ -47,7 +47,7 @@ const SPOOL_LIMIT = 64 * 2 ** 30;
 export async function migrateLive(specs: readonly LiveSpec[], to: string, invocation: Invocation): Promise<number> {
   const { options, output, interrupt } = invocation;
   const { signal } = interrupt;
-  const { address, transport } = findTransport(to);
+  const { address, transport, insecure } = await openEndpoint(to, invocation);
   if (address.scheme === "file")
     throw new ShrinkerError(
       "usage",
@@ -116,7 +116,6 @@ export async function migrateLive(specs: readonly LiveSpec[], to: string, invoca
   );
   open.defer(async () => endGuardian());
 
-  const insecure = options.flag("insecure");
   const link = followLink(output.note, output.event);
   const over = new AbortController();
   let current: ClusterLink | undefined;

@@ -2,7 +2,7 @@ import { dirname } from "node:path";
 import { ShrinkerError } from "../core/errors.ts";
 import { segmentFormats } from "../core/segment/registry.ts";
 import { siteMemory } from "../core/site/site-memory.ts";
-import { findTransport } from "./addresses.ts";
+import { openEndpoint } from "./addresses.ts";
 import { readAgainst } from "./against.ts";
 import { chooseCodec, readCompress } from "./codec.ts";
 import type { Action } from "./command.ts";
@@ -30,7 +30,7 @@ export const migrate: Action = async (invocation) => {
   if (to === undefined) throw new ShrinkerError("usage", "Where to? Give --to ADDRESS, such as --to tcp://HOST:PORT");
   const live = parseLive(args);
   if (live) return migrateLive(live, to, invocation);
-  const { address, transport } = findTransport(to);
+  const { address, transport, insecure } = await openEndpoint(to, invocation);
   const bandwidth = options.read("bandwidth", parseRate);
   const parallel = options.read("parallel", (text) => parseCount(text, MAX_PARALLEL)) ?? 1;
   const format = options.read("format", parseChoice([...segmentFormats.keys()]));
@@ -58,7 +58,7 @@ export const migrate: Action = async (invocation) => {
   const state = bundled ? undefined : readState(options);
   const memory =
     state === undefined ? undefined : siteMemory({ folder: state, domain, plain: total, warn: output.note });
-  const dialling = { signal, insecure: options.flag("insecure"), force: options.flag("force") };
+  const dialling = { signal, insecure, force: options.flag("force") };
   const dial = (over = signal) => transport.dial(address, { ...dialling, signal: over });
   const session = { ...settings, logLimit, memory };
   const asked = dryRun && !bundled ? await askDestination(await dial(), session) : undefined;

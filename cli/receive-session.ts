@@ -21,6 +21,8 @@ export interface ReceivingOptions extends DestinationOptions {
   readonly services?: TunnelExit["services"] | undefined;
   /** Takes guests in that run. */
   readonly arrivals?: Arrivals | undefined;
+  /** Whether the peer may bring a guest of this name; any, where it is not given. */
+  readonly mayBring?: ((name: string) => boolean) | undefined;
   /** Told what happens, as an event. */
   readonly event: (event: object) => void;
 }
@@ -45,7 +47,7 @@ export function startReceiving(accepted: Connection, options: ReceivingOptions):
   const counters = () => session?.receiver.counters ?? noCounters();
   const wire = () => (session ? session.wire.in + session.wire.out : connection.bytesIn + connection.bytesOut);
 
-  const guests = options.arrivals?.session(async (payload) => session?.tell(payload));
+  const guests = options.arrivals?.session(async (payload) => session?.tell(payload), options.mayBring);
 
   async function receive(): Promise<ReceivedSummary> {
     let broke: ShrinkerError | undefined;

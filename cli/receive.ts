@@ -4,16 +4,17 @@ import { LinkError, ShrinkerError } from "../core/errors.ts";
 import { standardOutputTarget } from "../core/machines/image/stdout.ts";
 import { directoryTarget } from "../core/machines/image/target.ts";
 import type { StreamTarget } from "../core/machines/machine.ts";
-import type { Listener, ListenOptions } from "../core/transport/transport.ts";
+import type { Listener } from "../core/transport/transport.ts";
 import type { DialService } from "../core/tunnel/exit.ts";
 import { listenStdio } from "../transports/stdio.ts";
-import { findTransport } from "./addresses.ts";
-import type { Action } from "./command.ts";
+import { findTransport, openEndpoint } from "./addresses.ts";
+import type { Action, Invocation } from "./command.ts";
 import { serve } from "./daemon.ts";
 import { discardingTarget } from "./discard.ts";
 import { makeFolder } from "./folders.ts";
 import { followLink } from "./link-state.ts";
 import type { Options } from "./options.ts";
+import { asPermitted } from "./peers.ts";
 import { receiveOnce } from "./receive-once.ts";
 import type { ReceivingOptions } from "./receive-session.ts";
 import { parseServices, type ServiceSpec, serviceDialler } from "./services.ts";
@@ -78,7 +79,7 @@ export const receive: Action = async (invocation) => {
     event: output.event,
   };
 
-  const listener = await listen(origin, { signal, insecure: options.flag("insecure") });
+  const listener = await listen(origin, invocation);
   if (inFolder) await makeFolder(directory);
   if (origin.kind === "listen") {
     output.note(`listening on ${listener.address}`);
@@ -96,8 +97,9 @@ export const receive: Action = async (invocation) => {
   const resumables = new ResumableSessions(1);
   const { onLink } = followLink(output.note, output.event);
   const resumable = { ...receiving, resumables, onLink };
+  const permitted = asPermitted(resumable, connection.identity);
   const others = welcomeBack(listener, resumable).catch(() => {});
-  const code = await receiveOnce(connection, resumable, undefined, wireName, invocation);
+  const code = await receiveOnce(connection, permitted, undefined, wireName, invocation);
   await listener.close();
   await others;
   return code;
@@ -136,10 +138,11 @@ function readOrigin(args: readonly string[], options: Options): Origin {
   return { kind: "listen", text: listening };
 }
 
-function listen(origin: Origin, options: ListenOptions): Promise<Listener> {
-  if (origin.kind === "stdio") return listenStdio(options);
-  const { address, transport } = findTransport(origin.text);
-  return transport.listen(address, options);
+async function listen(origin: Origin, invocation: Invocation): Promise<Listener> {
+  const { signal } = invocation.interrupt;
+  if (origin.kind === "stdio") return listenStdio({ signal });
+  const { address, transport, insecure } = await openEndpoint(origin.text, invocation);
+  return transport.listen(address, { signal, insecure });
 }
 
 /** For the progress; a bundle that comes through a pipe has none. */

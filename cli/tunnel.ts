@@ -3,7 +3,7 @@ import { LinkError, ShrinkerError } from "../core/errors.ts";
 import { limitRate } from "../core/transport/limit.ts";
 import type { Listener } from "../core/transport/transport.ts";
 import { TunnelEntrance } from "../core/tunnel/entrance.ts";
-import { findTransport } from "./addresses.ts";
+import { findTransport, openEndpoint } from "./addresses.ts";
 import { chooseCodec, readCompress } from "./codec.ts";
 import type { Action } from "./command.ts";
 import { asError, exitCode } from "./exit.ts";
@@ -21,9 +21,11 @@ import { software } from "./version.ts";
 const SPOOL_LIMIT = 16 * 2 ** 30;
 
 /** Listens for connections to services, and carries them to the receiver that offers these, deduplicated. */
-export const tunnel: Action = async ({ args, options, output, interrupt }) => {
+export const tunnel: Action = async (invocation) => {
+  const { args, options, output, interrupt } = invocation;
   const { signal } = interrupt;
   const { to, services } = readWhat(args, options);
+  const { address, transport, insecure } = await openEndpoint(to, invocation);
   const bandwidth = options.read("bandwidth", parseRate);
   const compress = readCompress(options, "auto");
   const greeting = {
@@ -47,9 +49,8 @@ export const tunnel: Action = async ({ args, options, output, interrupt }) => {
     listeners.defer(() => listener.close());
     entries.push([service, listener]);
   }
-  const { address, transport } = to;
   const dial = async (over = signal) => {
-    const dialled = await transport.dial(address, { signal: over, insecure: options.flag("insecure") });
+    const dialled = await transport.dial(address, { signal: over, insecure });
     return bandwidth === undefined ? dialled : limitRate(dialled, bandwidth);
   };
   const connection = await dial();
@@ -107,10 +108,9 @@ function readWhat(args: readonly string[], options: Options) {
   const services = parseServices(options.all("service"), "listens");
   if (services.length === 0)
     throw new ShrinkerError("usage", "Which connections? Give --service NAME=unix:PATH; the receiver offers the NAME");
-  const to = findTransport(text);
-  if (to.address.scheme === "file")
+  if (findTransport(text).address.scheme === "file")
     throw new ShrinkerError("usage", `Cannot tunnel to "${text}": a bundle gives no answers`);
-  return { to, services };
+  return { to: text, services };
 }
 
 /** Ends the session once its connections have ended. */

@@ -1,12 +1,12 @@
 import net from "node:net";
 import { abortReason } from "../core/errors.ts";
 import type { DialSecurity, ListenSecurity } from "../core/transport/security.ts";
-import { renewed } from "../core/transport/security.ts";
+import { renewed, UntrustedPeerError } from "../core/transport/security.ts";
 import type { Connection, Listener } from "../core/transport/transport.ts";
 import { acceptQueue } from "./accept.ts";
 import { socketError } from "./advice.ts";
 import { streamConnection } from "./stream.ts";
-import { claimedKey, type SecureStream, secureClient, secureServer, serverContext, UntrustedPeerError } from "./tls.ts";
+import { claimedKey, type SecureStream, secureClient, secureServer, serverContext } from "./tls.ts";
 
 /** What tcp and unix share: node:net sockets as connections. */
 
@@ -14,7 +14,7 @@ import { claimedKey, type SecureStream, secureClient, secureServer, serverContex
 export const CONNECT_MS = 10_000;
 /** What a stranger has to make the handshake of TLS. */
 const HANDSHAKE_MS = 10_000;
-/** Handshakes under way at a listener; further connections are dropped: strangers must not make us hold more. */
+/** Handshakes under way at a listener: strangers must not make us hold more. */
 const MAX_HANDSHAKES = 64;
 
 /** Makes a connection of a connected socket, or of the TLS over it. */
@@ -37,6 +37,7 @@ export function socketConnection(
   if (socket.remoteAddress === undefined) return connection;
   return {
     ...connection,
+    ...(secure?.issuer && { issuer: secure.issuer }),
     reset(reason) {
       socket.resetAndDestroy();
       return connection.destroy(reason);
@@ -168,15 +169,21 @@ export async function serveSockets(options: ServerOptions): Promise<Listener> {
  */
 async function secureGreeter(security: ListenSecurity) {
   const current = await renewed(security, serverContext);
-  let under = 0;
+  const strangers = new Set<net.Socket>();
   return (socket: net.Socket, done: (secure: SecureStream) => void): void => {
     // Until TLS has it, which listens as well.
     socket.on("error", () => {});
-    if (under >= MAX_HANDSHAKES) return void socket.destroy();
-    under++;
+    strangers.add(socket);
+    // The oldest: who means to shake hands takes moments, and is not kept out by those who never do.
+    if (strangers.size > MAX_HANDSHAKES)
+      for (const oldest of strangers) {
+        strangers.delete(oldest);
+        oldest.destroy();
+        break;
+      }
     current()
       .then((context) => secureServer(socket, context, HANDSHAKE_MS))
       .then(done, () => socket.destroy())
-      .finally(() => under--);
+      .finally(() => strangers.delete(socket));
   };
 }

@@ -4,7 +4,7 @@ import tls from "node:tls";
 import { LinkError, ShrinkerError, systemCode } from "../core/errors.ts";
 import { isKeyWord } from "../core/identity/key.ts";
 import { tlsReadsAhead } from "../core/runtime.ts";
-import type { Credentials, DialSecurity } from "../core/transport/security.ts";
+import { type Credentials, type DialSecurity, UntrustedPeerError } from "../core/transport/security.ts";
 import { socketError } from "./advice.ts";
 
 /** TLS 1.3 (RFC 8446) over a connected socket, as a stream of its own. */
@@ -12,6 +12,8 @@ export interface SecureStream {
   readonly stream: Duplex;
   /** Stops reading the socket while on, where it is not enough to pause the stream. */
   readonly hold: ((on: boolean) => void) | undefined;
+  /** At the dialler: the key that the listener's certificate was issued by, as text. */
+  readonly issuer?: string | undefined;
 }
 
 /** Of raw bytes that may lie between the socket and TLS. */
@@ -101,7 +103,7 @@ export function secureClient(
   return handshake(stream, "secureConnect", carrier, timeoutMs).then(
     () => {
       // Fails closed, should a runtime forget what it was asked for.
-      if (stream.authorized) return { stream, hold };
+      if (stream.authorized) return { stream, hold, issuer: issuerOf(stream) };
       carrier.destroy();
       throw new UntrustedPeerError(peer);
     },
@@ -139,19 +141,6 @@ function handshake(stream: tls.TLSSocket, done: string, carrier: Duplex, timeout
   });
 }
 
-/** A listener could not prove to be the one that is expected. */
-export class UntrustedPeerError extends ShrinkerError {
-  /** The key that it says it has, as text; nothing proves that. */
-  readonly claims: string | undefined;
-  constructor(peer: string, claims?: string, options?: ErrorOptions) {
-    const shown = claims === undefined ? "" : `; it claims to be ${claims}`;
-    const advice = "check the key that is pinned, and the clocks of both machines";
-    super("refused", `${peer} does not prove to be who was expected: ${advice}${shown}`, options);
-    this.name = "UntrustedPeerError";
-    this.claims = claims;
-  }
-}
-
 /**
  * Asks an untrusted listener which key it claims to have, for a message. Undefined where it doesn't say; the socket is dropped.
  */
@@ -161,14 +150,19 @@ export async function claimedKey(raw: net.Socket, serverName: string, timeoutMs:
   const stream = tls.connect({ socket: carrier as net.Socket, ...options });
   try {
     await handshake(stream, "secureConnect", carrier, timeoutMs);
-    const name: unknown = stream.getPeerCertificate().issuer?.CN;
-    return typeof name === "string" && isKeyWord(name) ? name : undefined;
+    return issuerOf(stream);
   } catch {
     return undefined;
   } finally {
     stream.destroy();
     carrier.destroy();
   }
+}
+
+/** The name of the key that a listener's certificate was issued by, where it is a key's word. */
+function issuerOf(stream: tls.TLSSocket): string | undefined {
+  const name: unknown = stream.getPeerCertificate().issuer?.CN;
+  return typeof name === "string" && isKeyWord(name) ? name : undefined;
 }
 
 function explain(peer: string, error: unknown): Error {

@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { abortReason, LinkError, ProtocolError, type ShrinkerError } from "../errors.ts";
+import { UntrustedPeerError } from "../transport/security.ts";
 import type { Connection } from "../transport/transport.ts";
 import { Abort, decodeControl, encodeControl, Resume, Resumed } from "../wire/control.ts";
 import { frameHeader, preface } from "../wire/frame.ts";
@@ -74,7 +75,8 @@ export async function reconnect(options: ReconnectOptions): Promise<Reconnected>
       return await attempt(options);
     } catch (error) {
       if (error instanceof Refusal) throw error.why;
-      if (signal.aborted || !(error instanceof LinkError)) throw error;
+      if (signal.aborted || !(error instanceof LinkError || error instanceof UntrustedPeerError)) throw error;
+      // Somebody else who answers for a while must not end a session that whoever is expected could go on with.
       outage.reason = error;
     }
   }

@@ -68,15 +68,18 @@ export class Arrivals {
     return notes.filter((note) => note !== "");
   }
 
-  /** A session's end of all hand-overs: takes its words, those of a migration in order, and says where its connections go. */
-  session(tell: Tell): ArrivalSession {
+  /**
+   * A session's end of all hand-overs: takes its words, those of a migration in order, and says where its connections go.
+   * @param may whether its peer may bring a guest of this name
+   */
+  session(tell: Tell, may: (name: string) => boolean = () => true): ArrivalSession {
     const say: Say = (word) => tell(encodeWord(word));
     const handled = new Map<string, Promise<void>>();
     const fates = new Map<string, ArrivalFate>();
     const met = new Set<Arrival>();
     let waiting = 0;
     const handle = async (word: SourceWord) => {
-      const error = await this.#handle(word, say);
+      const error = await this.#handle(word, say, may);
       const arrival = this.#arrivals.get(key(word.migration));
       if (arrival) met.add(arrival);
       if (error && word.type === "prepare") fates.set(word.name, { name: word.name, landed: false, error });
@@ -120,13 +123,14 @@ export class Arrivals {
   }
 
   /** Resolves with what was answered to be wrong; never rejects. */
-  async #handle(word: SourceWord, say: Say): Promise<ShrinkerError | undefined> {
+  async #handle(word: SourceWord, say: Say, may: (name: string) => boolean): Promise<ShrinkerError | undefined> {
     const { migration } = word;
     const arrival = this.#arrivals.get(key(migration));
     arrival?.meet(say);
     const answer = (reply: DestinationWord) => say(reply).catch(() => {});
     try {
       if (word.type === "prepare") {
+        if (!may(word.name)) throw new ShrinkerError("refused", `You may not bring a guest "${word.name}" here`);
         await this.#prepare(word, say);
         await answer({ type: "prepared", migration });
       } else if (word.type === "cancel") {

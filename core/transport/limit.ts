@@ -49,6 +49,31 @@ export function limitRate(connection: Connection, bytesPerSecond: number): Conne
   };
 }
 
+/** What is taken from a peer is taken in parts of this time, so that a slow one is not taken for a dead one. */
+const TAKEN_MS = 100;
+
+/**
+ * Takes what comes no faster than a rate, and so lets a peer send no faster.
+ * @param wait of the rate: `tokenBucket`, of one for all connections that share the rate
+ * @param signal ends a wait; what follows is for the input to say
+ */
+export async function* paceInput(
+  input: AsyncIterable<Uint8Array>,
+  bytesPerSecond: number,
+  wait: (bytes: number, now: number) => number,
+  signal: AbortSignal,
+): AsyncGenerator<Uint8Array> {
+  const partBytes = Math.max(1, Math.floor((bytesPerSecond * TAKEN_MS) / 1000));
+  for await (const piece of input) {
+    for (let start = 0; start < piece.length; start += partBytes) {
+      const part = piece.subarray(start, start + partBytes);
+      const ms = wait(part.length, performance.now());
+      if (ms >= 1) await sleep(ms, undefined, { signal }).catch(() => {});
+      yield part;
+    }
+  }
+}
+
 function lengthOf(buffers: readonly Uint8Array[]): number {
   return buffers.reduce((sum, buffer) => sum + buffer.length, 0);
 }

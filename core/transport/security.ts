@@ -75,3 +75,16 @@ export function requireSecurity(
   const advice = "see `shrinker identity --help`, or pass --insecure on a network that you trust";
   throw new ShrinkerError("refused", `Refused to use ${address.text} without authentication: ${advice}`);
 }
+
+/** A listener could not prove to be the one that is expected. */
+export class UntrustedPeerError extends ShrinkerError {
+  /** The key that it says it has, as text; nothing proves that. */
+  readonly claims: string | undefined;
+  constructor(peer: string, claims?: string, options?: ErrorOptions) {
+    const shown = claims === undefined ? "" : `; it claims to be ${claims}`;
+    const advice = "check the key that is pinned, and the clocks of both machines";
+    super("refused", `${peer} does not prove to be who was expected: ${advice}${shown}`, options);
+    this.name = "UntrustedPeerError";
+    this.claims = claims;
+  }
+}

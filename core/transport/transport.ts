@@ -48,6 +48,11 @@ export interface Connection {
   readonly peer: string;
   /** False for a recording (`file:`): what is dialled only takes bytes, what is accepted only gives them. */
   readonly duplex: boolean;
+  /**
+   * Of a dialled connection, the key that the listener's certificate was issued by, as text, where the transport can tell:
+   * the one that is pinned, or one that has succeeded it.
+   */
+  readonly issuer?: string | undefined;
   /** Who the peer is, where it has proved that; only of accepted connections. */
   readonly identity?: PeerIdentity | undefined;
   /**

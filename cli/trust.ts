@@ -1,0 +1,77 @@
+import { readFile, stat } from "node:fs/promises";
+import { homedir } from "node:os";
+import { join } from "node:path";
+import { fileError, ShrinkerError } from "../core/errors.ts";
+import { type Identity, loadIdentity } from "../core/identity/identity.ts";
+import { parsePoint } from "../core/identity/key.ts";
+import { authorityOf } from "../core/identity/known-peers.ts";
+import { AuthorizedPeers, loadKnownPeers } from "../core/identity/peer-files.ts";
+import type { Transport } from "../core/transport/transport.ts";
+import { secureTransport } from "../transports/secure.ts";
+import type { Invocation } from "./command.ts";
+import type { Options } from "./options.ts";
+
+const MAX_PASSPHRASE = 1024;
+
+/** Where keys and trust are kept. Throws `usage` for a user without a home, where the option doesn't say. */
+function configured(options: Options, option: string, name: string): string {
+  const given = options.text(option);
+  if (given !== undefined) return given;
+  const xdg = process.env.XDG_CONFIG_HOME;
+  if (xdg?.startsWith("/")) return join(xdg, "shrinker", name);
+  const home = homedir();
+  if (home.startsWith("/")) return join(home, ".config", "shrinker", name);
+  throw new ShrinkerError("usage", `Where is it? This user has no home: give --${option} FILE`);
+}
+
+export const identityPath = (options: Options) => configured(options, "identity", "identity");
+export const knownPeersPath = (options: Options) => configured(options, "known-peers", "known-peers");
+export const authorizedPeersPath = (options: Options) => configured(options, "authorized-peers", "authorized-peers");
+
+/** What `SHRINKER_PASSPHRASE` or `--passphrase-file` says; undefined where neither does. */
+export async function readPassphrase(options: Options): Promise<string | undefined> {
+  const path = options.text("passphrase-file");
+  const text = path === undefined ? process.env.SHRINKER_PASSPHRASE || undefined : await readPassphraseFile(path);
+  if (text === undefined || (text !== "" && text.length <= MAX_PASSPHRASE)) return text;
+  throw new ShrinkerError("usage", `Cannot use that passphrase: expected 1 to ${MAX_PASSPHRASE} characters`);
+}
+
+async function readPassphraseFile(path: string): Promise<string> {
+  try {
+    // A pipe of the shell's (`<(pass show shrinker)`) is as good, and has no size.
+    const { size } = await stat(path);
+    if (size > 2 * MAX_PASSPHRASE) throw { code: "EFBIG" };
+    return (await readFile(path, "utf8")).replace(/\r?\n$/, "");
+  } catch (error) {
+    throw fileError("Cannot read the passphrase", path, error);
+  }
+}
+
+/** Reads the identity. Throws `input` where there is none. */
+export async function openIdentity(options: Options): Promise<Identity> {
+  const path = identityPath(options);
+  const identity = await loadIdentity(path, async () => {
+    const passphrase = await readPassphrase(options);
+    if (passphrase !== undefined) return passphrase;
+    throw new ShrinkerError("usage", `"${path}" is encrypted: give SHRINKER_PASSPHRASE, or --passphrase-file FILE`);
+  });
+  if (identity) return identity;
+  const advice = "make one by `shrinker identity`, or pass --insecure on a network that you trust";
+  throw new ShrinkerError("input", `There is no identity at "${path}": ${advice}`);
+}
+
+/** A transport with the keys that the user has. */
+export async function withTrust(transport: Transport, { options, output }: Invocation): Promise<Transport> {
+  const peer = options.read("peer", (key) => {
+    parsePoint(key);
+    return key;
+  });
+  const authorized = new AuthorizedPeers(authorizedPeersPath(options));
+  return secureTransport(transport, {
+    identity: await openIdentity(options),
+    expects: async (address) => peer ?? (await loadKnownPeers(knownPeersPath(options))).get(authorityOf(address)),
+    authorized: () => authorized.current(),
+    authorizedPath: authorized.path,
+    note: output.note,
+  });
+}

@@ -1,0 +1,52 @@
+import { ShrinkerError } from "../errors.ts";
+import type { PeerIdentity } from "../transport/transport.ts";
+import type { AuthorizedPeer } from "./authorized-peers.ts";
+import { type Identity, ownWords } from "./identity.ts";
+import { SeenProofs } from "./nonces.ts";
+import { type Proof, readProof } from "./proof.ts";
+
+/** What a listener makes of proofs. One for each listener: each proof is good once. */
+export class ProofChecker {
+  readonly #seen = new SeenProofs();
+  readonly #identity: Identity;
+  readonly #authorized: () => Promise<ReadonlyMap<string, AuthorizedPeer>>;
+  readonly #note: (line: string) => void;
+
+  constructor(
+    identity: Identity,
+    authorized: () => Promise<ReadonlyMap<string, AuthorizedPeer>>,
+    note: (line: string) => void = () => {},
+  ) {
+    this.#identity = identity;
+    this.#authorized = authorized;
+    this.#note = note;
+  }
+
+  /**
+   * Who it is that gives this proof. Rejects with `refused` in words that a peer may hear: to somebody who may not come they
+   * say no more than that.
+   */
+  async check(bytes: Buffer, now = Date.now()): Promise<PeerIdentity> {
+    const proof = readProof(bytes, now);
+    const peer = await this.#find(proof);
+    if (!peer) throw new ShrinkerError("refused", `The key ${proof.key} is not authorized here`);
+    const { key, name, permissions, expires } = peer;
+    if (!ownWords(this.#identity, new Date(now)).includes(proof.server))
+      throw new ShrinkerError("refused", `That proof of identity is for ${proof.server}, which is not this receiver`);
+    if (expires !== undefined && expires.getTime() <= now)
+      throw new ShrinkerError("refused", `The authorization of "${name}" here has expired`);
+    this.#seen.admit(proof, now);
+    if (key !== proof.key)
+      this.#note(`${name} has a new key, which its old one vouches for: authorize ${proof.key} instead`);
+    return { key: proof.key, name, permissions };
+  }
+
+  /** By today's key, or one that it has succeeded. */
+  async #find({ key, before }: Proof): Promise<AuthorizedPeer | undefined> {
+    const peers = await this.#authorized().catch((error: Error) => {
+      this.#note(error.message);
+      return new Map<string, AuthorizedPeer>();
+    });
+    return [key, ...before].map((word) => peers.get(word)).find((peer) => peer !== undefined);
+  }
+}
