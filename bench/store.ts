@@ -116,12 +116,23 @@ async function moved(folder: string, files: readonly string[], options: readonly
   rmSync(output, { recursive: true, force: true });
   const receiver = spawn(
     "sh",
-    [LAUNCHER, "receive", "--listen", "tcp://127.0.0.1:0", "--once", "--output", output, "--json", ...options],
+    [
+      LAUNCHER,
+      "receive",
+      "--listen",
+      "tcp://127.0.0.1:0",
+      "--insecure",
+      "--once",
+      "--output",
+      output,
+      "--json",
+      ...options,
+    ],
     { stdio: ["ignore", "pipe", "inherit"] },
   );
   try {
     const address = await listening(receiver);
-    const { summary } = await shrinker("migrate", ...files, "--to", address);
+    const { summary } = await shrinker("migrate", ...files, "--to", address, "--insecure");
     if (receiver.exitCode === null) await once(receiver, "exit");
     for (const path of files) await run("cmp", [path, join(output, path.split("/").at(-1)!)]);
     return summary.bytes;

@@ -47,7 +47,7 @@ try {
   for (const vm of [...sources, ...destinations]) vm.qmp.close();
 
   const places = names.flatMap((name) => ["--vm", `${name}=qmp:${join(folder, `${name}-b`, "qmp.sock")}`]);
-  const receive = ["receive", "--listen", "tcp://127.0.0.1:0", "--once", ...places];
+  const receive = ["receive", "--listen", `unix:${join(folder, "link")}`, "--once", ...places];
   console.log(`$ shrinker ${receive.join(" ")}`);
   const receiver = spawn(process.execPath, [...command, ...receive, "--state", join(folder, "destination")], {
     stdio: ["ignore", "inherit", "pipe"],

@@ -17,8 +17,27 @@ const GUESTS = {
 
 const main = resolve(import.meta.dirname, "../cli/main.ts");
 const command = "Deno" in globalThis ? ["run", "-A", "--no-check", main] : [main];
-const shrinker = (args: string[], stderr: "inherit" | "pipe") =>
-  spawn(process.execPath, [...command, ...args], { stdio: ["ignore", "inherit", stderr] });
+/** What each end has for itself: a key, and what it remembers. */
+const own = (end: string) => ({
+  ...process.env,
+  XDG_CONFIG_HOME: join(folder, end),
+  XDG_STATE_HOME: join(folder, end),
+});
+const shrinker = (end: string, args: string[], stderr: "inherit" | "pipe") =>
+  spawn(process.execPath, [...command, ...args], { stdio: ["ignore", "inherit", stderr], env: own(end) });
+
+/** Makes an end's key, and resolves with it. */
+async function keyOf(end: string): Promise<string> {
+  console.log(`${end}$ shrinker identity`);
+  const child = spawn(process.execPath, [...command, "identity"], {
+    stdio: ["ignore", "pipe", "inherit"],
+    env: own(end),
+  });
+  let said = "";
+  for await (const piece of child.stdout.setEncoding("utf8")) said += piece;
+  process.stdout.write(said);
+  return said.trim();
+}
 
 async function exitOf(child: ChildProcess): Promise<number> {
   if (child.exitCode === null && child.signalCode === null) await once(child, "exit");
@@ -45,12 +64,17 @@ for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => re
 try {
   const places = Object.keys(GUESTS).flatMap((name) => ["--vm", `${name}=fake:`]);
   const receive = ["receive", "--listen", "tcp://127.0.0.1:0", "--once", ...places];
-  console.log(`$ shrinker ${receive.join(" ")}`);
-  receiver = shrinker([...receive, "--state", join(folder, "destination")], "pipe");
+  const [source, destination] = [await keyOf("source"), await keyOf("destination")];
+  const authorize = ["identity", "--authorize", source, "--name", "source"];
+  console.log(`destination$ shrinker ${authorize.join(" ")}`);
+  await exitOf(shrinker("destination", authorize, "inherit"));
+  console.log(`destination$ shrinker ${receive.join(" ")}`);
+  receiver = shrinker("destination", receive, "pipe");
   const address = await listeningAddress(receiver);
   const guests = Object.entries(GUESTS).map(([name, query]) => `fake:${name}?${query}`);
-  console.log(`\n$ shrinker migrate ${guests.map((guest) => `'${guest}'`).join(" ")} --to ${address}`);
-  const migrate = shrinker(["migrate", ...guests, "--to", address, "--state", join(folder, "source")], "inherit");
+  const to = ["--to", address, "--peer", destination];
+  console.log(`\nsource$ shrinker migrate ${guests.map((guest) => `'${guest}'`).join(" ")} ${to.join(" ")}`);
+  const migrate = shrinker("source", ["migrate", ...guests, ...to], "inherit");
   const codes = [await exitOf(migrate), await exitOf(receiver)];
   if (codes.some((code) => code !== 0)) throw new Error(`exit codes ${codes.join(" and ")}`);
 } catch (error) {

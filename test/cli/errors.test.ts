@@ -45,7 +45,6 @@ describe("a migration that can't begin", () => {
     [3, '"nothing.qcow2": no such file', ["migrate", "nbd:nothing.qcow2", "--to", "tcp://127.0.0.1:9"]],
     [3, '"nothing.raw": no such file', ["migrate", "disk.raw", "nothing.raw", "--to", "tcp://127.0.0.1:9"]],
     [4, "refused: it is a folder", ["migrate", "./a=b", "..=disk.raw", "--to", "file:x"]],
-    [4, "--insecure", ["migrate", "disk.raw", "--to", "tcp://192.0.2.1:9"]],
     [5, "nothing listens there", ["migrate", "disk.raw", "--to", "tcp://127.0.0.1:9"]],
     [5, "status 3", ["migrate", "disk.raw", "--to", "exec:exit 3"]],
     [7, "--force", ["migrate", "disk.raw", "--to", "file:good.bundle"]],

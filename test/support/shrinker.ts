@@ -6,8 +6,11 @@ import { must, run } from "./run.ts";
 
 export const SHRINKER = resolve(import.meta.dirname, "../../cli/shrinker");
 
-export const shrinker = (...args: string[]) => must(SHRINKER, args, { seconds: 120 });
-export const tryShrinker = (...args: string[]) => run(SHRINKER, args, { seconds: 120 });
+/** Keys are other tests' business. */
+const env = { ...process.env, SHRINKER_INSECURE: "1" };
+
+export const shrinker = (...args: string[]) => must(SHRINKER, args, { seconds: 120, env });
+export const tryShrinker = (...args: string[]) => run(SHRINKER, args, { seconds: 120, env });
 
 export interface Daemon extends AsyncDisposable {
   /** Where it listens, as it says itself. */
@@ -18,7 +21,7 @@ export interface Daemon extends AsyncDisposable {
 
 /** Starts a command that listens, and waits until it says where. */
 export async function startDaemon(...args: string[]): Promise<Daemon> {
-  const child = spawn(SHRINKER, args, { stdio: ["ignore", "ignore", "pipe"] });
+  const child = spawn(SHRINKER, args, { env, stdio: ["ignore", "ignore", "pipe"] });
   const ended = once(child, "exit").then(([code]) => code as number | null);
   let said = "";
   const url = await new Promise<string>((found, failed) => {

@@ -96,10 +96,14 @@ describe("a session over connections that are cut", () => {
 
   test("over tcp", async () => {
     const closing = new AbortController();
-    const listener = await tcp.listen(parseAddress("tcp://127.0.0.1:0", transports), { signal: closing.signal });
+    const listener = await tcp.listen(parseAddress("tcp://127.0.0.1:0", transports), {
+      signal: closing.signal,
+      insecure: true,
+    });
     const to = parseAddress(listener.address, transports);
     const net = network({
-      connect: async () => Promise.all([tcp.dial(to, { signal: never }), listener.accept().then((far) => far!)]),
+      connect: async () =>
+        Promise.all([tcp.dial(to, { signal: never, insecure: true }), listener.accept().then((far) => far!)]),
       faults: (number) => (number < 4 ? { up: [cutAfter(60_000 * (number + 1))], down: [cutAfter(1500)] } : {}),
     });
     const { outcomes } = await within(over(net));
