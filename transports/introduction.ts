@@ -26,12 +26,10 @@ export async function introduce(
   connection: Connection,
   checker: ProofChecker,
   pace: Pace,
+  timeoutMs = INTRODUCTION_MS,
 ): Promise<Connection | undefined> {
   const input = connection.input[Symbol.asyncIterator]();
-  const timer = setTimeout(
-    () => void connection.destroy(new LinkError("The peer did not say who it is")),
-    INTRODUCTION_MS,
-  );
+  const timer = setTimeout(() => void connection.destroy(new LinkError("The peer did not say who it is")), timeoutMs);
   try {
     const { proof, rest } = await readProofBytes(input);
     const identity = await checker.check(proof);

@@ -18,6 +18,8 @@ export interface Identity extends KeyPair {
 const MAX_FILE = 64 * 1024;
 const BLOCK = /-----BEGIN ([A-Z ]+)-----[A-Za-z0-9+/=\s]+-----END \1-----/g;
 const ENCRYPTED = /^-----BEGIN AGE ENCRYPTED FILE-----/;
+/** About a second, and 256 MiB. */
+const WORK_FACTOR = 18;
 /** What others may do with a file: nothing, with one that has a private key. */
 const OTHERS = 0o077;
 
@@ -59,11 +61,17 @@ export async function loadIdentity(path: string, passphrase: () => Promise<strin
 /**
  * Writes an identity file, mode 0600, in a folder that is made where it is missing.
  * @param passphrase encrypts it; undefined leaves it plain
+ * @param workFactor binary logarithm of scrypt's N, which makes guesses of a passphrase expensive
  */
-export async function saveIdentity(path: string, identity: Identity, passphrase: string | undefined): Promise<void> {
+export async function saveIdentity(
+  path: string,
+  identity: Identity,
+  passphrase: string | undefined,
+  workFactor = WORK_FACTOR,
+): Promise<void> {
   const key = identity.privateKey.export({ type: "pkcs8", format: "pem" }).toString();
   const plain = key + identity.successions.map(({ der }) => pem(der)).join("");
-  const text = passphrase === undefined ? plain : await encrypt(plain, passphrase);
+  const text = passphrase === undefined ? plain : await encrypt(plain, passphrase, workFactor);
   const folder = dirname(path);
   await mkdir(folder, { recursive: true, mode: 0o700 }).catch((error) => {
     throw fileError("Cannot create", folder, error);
@@ -126,10 +134,11 @@ async function readPrivate(path: string): Promise<string | undefined> {
 }
 
 /** age's passphrase encryption (https://age-encryption.org/v1), in its text form. */
-async function encrypt(text: string, passphrase: string): Promise<string> {
+async function encrypt(text: string, passphrase: string, workFactor: number): Promise<string> {
   const { armor, Encrypter } = await import("age-encryption");
   const encrypter = new Encrypter();
   encrypter.setPassphrase(passphrase);
+  encrypter.setScryptWorkFactor(workFactor);
   return armor.encode(await encrypter.encrypt(text));
 }
 

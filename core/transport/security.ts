@@ -33,11 +33,13 @@ const RENEW_AT = 1 / 3;
  * Keeps a listener's credentials fresh: by looking at the clock whenever somebody comes, which neither a suspended machine
  * nor a clock that is set can outwit. While new ones can't be had, those of before are used to their end.
  * @param make what the transport makes of credentials, such as a TLS context
+ * @param now for tests: the time in milliseconds since 1970
  * @returns gives what is to be used now; the first ones are made before it resolves, and it rejects where they can't be
  */
 export async function renewed<T>(
   security: ListenSecurity,
   make: (credentials: Credentials) => T,
+  now: () => number = Date.now,
 ): Promise<() => Promise<T>> {
   let made: T;
   let expires = 0;
@@ -47,16 +49,16 @@ export async function renewed<T>(
     const credentials = await security.credentials();
     made = make(credentials);
     expires = credentials.expires.getTime();
-    renewAt = expires - (expires - Date.now()) * RENEW_AT;
+    renewAt = expires - (expires - now()) * RENEW_AT;
   }
   await renew();
   return async () => {
-    if (Date.now() >= renewAt) {
+    if (now() >= renewAt) {
       renewing ??= renew().finally(() => {
         renewing = undefined;
       });
       await renewing.catch((error) => {
-        if (Date.now() >= expires) throw error;
+        if (now() >= expires) throw error;
       });
     }
     return made;
