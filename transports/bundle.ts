@@ -19,7 +19,7 @@ function bundlePath({ rest, text }: Address): string {
 }
 
 async function openBundle(path: string, peer: string, signal: AbortSignal): Promise<Connection> {
-  if (path === "-") return bundleReader("stdin", peer, STDIN, PIPE_PIECE, () => {});
+  if (path === "-") return { ...bundleReader("stdin", peer, STDIN, PIPE_PIECE, () => {}), padded: isDevice(STDIN) };
   let fd: number | undefined;
   try {
     const isFifo = fs.statSync(path).isFIFO();
@@ -27,11 +27,17 @@ async function openBundle(path: string, peer: string, signal: AbortSignal): Prom
     if (signal.aborted) throw abortReason(signal);
     const opened = fd;
     if (fs.fstatSync(opened).isDirectory()) throw { code: "EISDIR" };
-    return bundleReader(path, peer, opened, isFifo ? PIPE_PIECE : FILE_PIECE, () => fs.closeSync(opened));
+    const reader = bundleReader(path, peer, opened, isFifo ? PIPE_PIECE : FILE_PIECE, () => fs.closeSync(opened));
+    return { ...reader, padded: isDevice(opened) };
   } catch (error) {
     if (fd !== undefined) fs.closeSync(fd);
     throw fileError("Cannot read", path, error);
   }
+}
+
+function isDevice(fd: number): boolean {
+  const stats = fs.fstatSync(fd);
+  return stats.isBlockDevice() || stats.isCharacterDevice();
 }
 
 /**

@@ -22,6 +22,7 @@ export class Channel {
     this.connection = connection;
     this.input = this.#listen(connection.input);
     this.reader = new FrameReader(this.input, connection.peer, !connection.duplex);
+    this.reader.keepDigest(!connection.duplex);
   }
 
   /** The next frame, or undefined where the peer has ended its direction. */

@@ -1,6 +1,14 @@
 import { randomBytes } from "node:crypto";
 import { ProtocolError, ShrinkerError } from "../errors.ts";
-import { type Against, decodeControl, encodeControl, Hello, type SiteInfo, Welcome } from "../wire/control.ts";
+import {
+  type Against,
+  decodeControl,
+  encodeControl,
+  Hello,
+  type Signed,
+  type SiteInfo,
+  Welcome,
+} from "../wire/control.ts";
 import type { Frame } from "../wire/frame.ts";
 import { FRAME, MAX_CONTROL, SECRET_BYTES } from "../wire/numbers.ts";
 import type { Link, LinkListener } from "./link.ts";
@@ -21,6 +29,8 @@ export interface Agreement {
   readonly site: SiteInfo | undefined;
   /** Of a recording, what it leaves out. */
   readonly against: Against | undefined;
+  /** Of a recording, who says to have signed it; proved only at its end. */
+  readonly signed: Signed | undefined;
   /** Of the streams that the destination opens, where it may open any. */
   readonly returns: Returns | undefined;
 }
@@ -49,6 +59,8 @@ export interface Greeting extends Introduction {
   readonly domain: string;
   /** Of a recording that leaves out what a site holds. */
   readonly against?: Against | undefined;
+  /** Of a recording that is signed: who signs it, and to whom it is encrypted. */
+  readonly signed?: Signed | undefined;
   /** Dials the destination again when the connection is lost. */
   readonly redial?: Redial | undefined;
 }
@@ -58,6 +70,8 @@ export interface Welcoming extends Introduction {
   readonly domain: string | undefined;
   /** Called once a source has introduced itself; what it throws is why the session is refused. */
   readonly admit?: () => void;
+  /** Called with who says to have signed a recording, before anything is taken in; what it throws is why it is refused. */
+  readonly checkSigner?: ((signed: Signed | undefined) => void) | undefined;
   /**
    * Opens what is here from before; the session closes it.
    * @param against what a recording leaves out; rejects where that isn't here
@@ -74,11 +88,13 @@ export interface Welcoming extends Introduction {
 export async function greet(link: Link, options: Greeting): Promise<Agreement> {
   const session = randomBytes(16);
   const { domain, windowLog, logLimit, software, against, returns, redial, onLink } = options;
+  const signed = options.signed && { key: options.signed.key, recipients: options.signed.recipients };
   const secret = redial && link.duplex ? randomBytes(SECRET_BYTES) : undefined;
   const introduced = {
     ...{ session, domain, window: windowLog, log: logLimit, software },
     ...(returns && { returns }),
     ...(against && { against }),
+    ...(signed && { signed }),
     ...(secret && { resume: secret }),
   };
   const hello = encodeControl(Hello, introduced);
@@ -88,7 +104,7 @@ export async function greet(link: Link, options: Greeting): Promise<Agreement> {
   }
   await link.open();
   await link.control(FRAME.HELLO, hello);
-  const agreed = { session, domain, against };
+  const agreed = { session, domain, against, signed };
   if (!link.duplex) {
     return { ...agreed, windowLog, logLimit, software: undefined, site: undefined, returns: undefined };
   }
@@ -144,6 +160,9 @@ export async function answer(link: Link, options: Welcoming): Promise<{ agreemen
       `${link.connection.peer} belongs to the domain "${hello.domain}", this receiver to "${options.domain}": contents of different domains never meet`,
     );
   }
+  const signed = link.duplex ? undefined : hello.signed;
+  if (!link.duplex) options.checkSigner?.(signed);
+  if (!signed) link.dropDigest();
   options.admit?.();
   const site = await options.openSite(hello.against);
   // What was recorded can't be negotiated.
@@ -175,7 +194,8 @@ export async function answer(link: Link, options: Welcoming): Promise<{ agreemen
     await site.close();
     throw error;
   }
-  return { agreement: { session, domain, windowLog, logLimit, software, site: undefined, against, returns }, site };
+  const agreed = { session, domain, windowLog, logLimit, software, against, signed, returns };
+  return { agreement: { ...agreed, site: undefined }, site };
 }
 
 /** The peer's preface and first frame. The destination says its own preface only now, so that a stranger learns nothing. */

@@ -86,6 +86,16 @@ export class Link {
     return this.#channel.reader.offset;
   }
 
+  /** SHA-256 of all bytes of a recording so far, but its SIGNATURE's; to be asked for once. */
+  digest(): Buffer {
+    return this.#channel.reader.digest();
+  }
+
+  /** Nobody will ask for the digest. */
+  dropDigest(): void {
+    this.#channel.reader.keepDigest(false);
+  }
+
   /** Bytes that went each way, over all connections. */
   get wire(): { readonly in: number; readonly out: number } {
     const { bytesIn, bytesOut } = this.#channel;

@@ -61,6 +61,8 @@ export interface ReceiverOptions {
   readonly referred?: NumberSet | undefined;
   /** Of a recording, the index that says what it leaves out. */
   readonly index: Uint8Array | undefined;
+  /** Of a recording, whether a signature is to come at its end. */
+  readonly signed: boolean;
   /** Streams are numbered from here on; from 1 unless it is said otherwise. */
   readonly firstStream?: number;
   /** Whether a stream may be one direction of a connection. */
@@ -307,8 +309,9 @@ export class Receiver {
     let sink: StreamSink | undefined;
     try {
       sink = await stream.written;
-      // Of a recording that leaves out what isn't here nothing is shown, also not what is whole.
-      const gated = (this.#options.allOrNothing || this.#options.index) && stream.info.connection === undefined;
+      // Of a recording that leaves out what isn't here, or is not signed as it says, nothing is shown, also not what is whole.
+      const { allOrNothing, index, signed } = this.#options;
+      const gated = (allOrNothing || index || signed) && stream.info.connection === undefined;
       if (gated) await this.#gate.opened;
       if (this.#error) throw this.#error;
       await sink.commit();

@@ -1,5 +1,6 @@
 import { abortReason, IntegrityError, LinkError } from "../errors.ts";
 import type { StreamTarget } from "../machines/machine.ts";
+import { hashWrites } from "../transport/hash.ts";
 import type { Connection } from "../transport/transport.ts";
 import {
   Done,
@@ -17,6 +18,7 @@ import { Link } from "./link.ts";
 import type { LinkTimes } from "./link-times.ts";
 import { type ReceivedStream, Receiver, type ReceiverOptions } from "./receiver.ts";
 import { Sender, type SenderOptions } from "./sender.ts";
+import { checkSignature, encodeSignature, type RecordingSigner } from "./signature.ts";
 import { type DestinationSite, EMPTY_SITE, type SiteKnowledge, type SiteMemory } from "./site.ts";
 import { ended, unexpected } from "./told.ts";
 
@@ -32,9 +34,11 @@ export interface SourceOptions extends CommonOptions, Greeting, Omit<SenderOptio
   readonly memory?: SiteMemory | undefined;
   /** Where streams go that the destination opens, if `returns` allows any. */
   readonly target?: StreamTarget | undefined;
+  /** Signs the session where it is a recording. */
+  readonly signed?: RecordingSigner | undefined;
 }
 
-type Negotiated = "windowLog" | "logLimit" | "site" | "keepers" | "index" | "connections";
+type Negotiated = "windowLog" | "logLimit" | "site" | "keepers" | "index" | "signed" | "connections";
 
 export interface DestinationOptions extends CommonOptions, Welcoming, Omit<ReceiverOptions, Negotiated> {}
 
@@ -59,15 +63,17 @@ export interface SourceSession extends Speaking {
 }
 
 /** Opens a session over a connection, as the source of its streams. The session owns the connection from now on. */
-export async function openSession(connection: Connection, options: SourceOptions): Promise<SourceSession> {
-  const link = new Link(connection, options.times);
+export async function openSession(dialled: Connection, options: SourceOptions): Promise<SourceSession> {
+  const signer = dialled.duplex ? undefined : options.signed;
+  const hashed = signer && hashWrites(dialled);
+  const link = new Link(hashed ?? dialled, options.times);
   let giveUp: (reason: Error) => unknown = (reason) => link.abort(reason);
   const cancel = () => void giveUp(abortReason(options.signal));
   options.signal.addEventListener("abort", cancel, { once: true });
   let knowledge: SiteKnowledge | undefined;
   try {
     if (options.signal.aborted) throw abortReason(options.signal);
-    const agreement = await greet(link, options);
+    const agreement = await greet(link, { ...options, signed: signer });
     const { windowLog, logLimit, session, site } = agreement;
     knowledge = site && (await options.memory?.meet(site, session, (bits) => pullSummary(link, bits)));
     const keepers = [...(options.keepers ?? []), ...(knowledge?.keepers ?? [])];
@@ -113,7 +119,10 @@ export async function openSession(connection: Connection, options: SourceOptions
           await answers.done.promise;
           // All is settled: that the destination can't be told any more changes nothing.
           await link.end().catch(() => {});
-        } else await link.end();
+        } else {
+          if (hashed) await link.bulk(FRAME.SIGNATURE, [await encodeSignature(signer!, hashed.digest())]);
+          await link.end();
+        }
         await read;
         await release();
       },
@@ -142,6 +151,7 @@ function returning(link: Link, options: SourceOptions, { returns }: Agreement): 
     site: EMPTY_SITE,
     keepers: [],
     index: undefined,
+    signed: false,
     firstStream: RETURN_STREAMS,
     connections: true,
   });
@@ -197,14 +207,21 @@ export async function acceptSession(connection: Connection, options: Destination
   options.signal.addEventListener("abort", cancel, { once: true });
   const release = () => options.signal.removeEventListener("abort", cancel);
   let site: DestinationSite | undefined;
+  let proved = false;
   try {
     if (options.signal.aborted) throw abortReason(options.signal);
     const answered = await answer(link, options);
     ({ site } = answered);
     const { agreement } = answered;
-    const { windowLog, logLimit, against } = agreement;
+    const { windowLog, logLimit, against, signed } = agreement;
     const keepers = await site.begin(agreement.session);
-    const here = { site, keepers, index: against?.index, connections: agreement.returns !== undefined };
+    const here = {
+      site,
+      keepers,
+      index: against?.index,
+      signed: signed !== undefined,
+      connections: agreement.returns !== undefined,
+    };
     const receiver = new Receiver(link, { ...options, windowLog, logLimit, ...here });
     const sender = replying(link, options, agreement);
     const directions: Directions = { role: "destination", sender, receiver, told: options.told };
@@ -223,6 +240,8 @@ export async function acceptSession(connection: Connection, options: Destination
       async run() {
         try {
           await receive(link, directions, receiver);
+          if (signed) await checkSignature(link, signed);
+          proved = true;
           // The link is still read: contents that were asked for arrive, a source that is cancelled is heard.
           const heard = link.duplex ? hear(link, directions) : Promise.resolve();
           heard.catch((error) => failBoth(directions, error));
@@ -240,6 +259,7 @@ export async function acceptSession(connection: Connection, options: Destination
           await receiver.dispose();
           sender?.fail(new LinkError("The session is over"));
           await sender?.close();
+          if (signed && !proved) site?.disown();
           await site?.close();
         }
       },

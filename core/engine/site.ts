@@ -15,6 +15,8 @@ export interface DestinationSite {
   past(first: number, count: number, target: Uint8Array, at: number): void;
   /** The encoded filter of what is held, of `bits` bits a content. */
   summary(bits: 8 | 16): Promise<Uint8Array>;
+  /** What the session brings must not be told of as its: nobody is known to have sent it. */
+  disown(): void;
   /** Makes what was kept last. */
   close(): Promise<void>;
 }
@@ -28,6 +30,7 @@ export const EMPTY_SITE: DestinationSite = {
     throw new ProtocolError(`The peer refers to content ${first} of earlier sessions, of which none is known here`);
   },
   summary: () => Promise.reject(new ShrinkerError("bug", "There is nothing to summarise")),
+  disown() {},
   async close() {},
 };
 

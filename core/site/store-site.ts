@@ -48,6 +48,7 @@ async function site({ store: shared, seeds, keep }: SiteParts, store: Store | un
   if (store) brokers.push(store);
   if (seeds) brokers.push(seeds);
   let log: LogWriter | undefined;
+  let disowned = false;
   return {
     info,
     brokers,
@@ -58,11 +59,14 @@ async function site({ store: shared, seeds, keep }: SiteParts, store: Store | un
     },
     past: (first, count, target, at) => readPast(logs, first, count, target, at),
     summary: (bits) => summarize(store, seeds, bits),
+    disown() {
+      disowned = true;
+    },
     async close() {
       for (const open of logs) open.close();
       if (!store) return;
       try {
-        await log?.end();
+        await (disowned ? log?.remove() : log?.end());
         if (keep) await trimLogs(store.layout.logs, MAX_PAST_CONTENTS, MAX_PAST_LOGS);
       } finally {
         await shared!.leave();

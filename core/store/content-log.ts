@@ -83,6 +83,16 @@ export class LogWriter {
     if (empty) await unlink(this.#path).catch(() => {});
   }
 
+  /** Ends the log, and leaves nothing of it. */
+  async remove(): Promise<void> {
+    if (this.#ended) return;
+    this.#ended = true;
+    await this.#handle.close().catch(() => {});
+    await unlink(this.#path).catch((error) => {
+      throw fileError("Cannot remove", this.#path, error);
+    });
+  }
+
   async #write(): Promise<void> {
     const digests = this.#block.subarray(BLOCK_HEADER, BLOCK_HEADER + this.#count * DIGEST_SIZE);
     this.#block.writeUInt32LE(this.#count, 0);

@@ -21,6 +21,7 @@ export function countBytes(connection: Connection): CountedConnection {
   return {
     peer: connection.peer,
     duplex: connection.duplex,
+    padded: connection.padded ?? false,
     input: counted(),
     async write(buffers) {
       // Counted first: the caller may reuse its array as soon as the write resolves.

@@ -48,6 +48,8 @@ export interface Connection {
   readonly peer: string;
   /** False for a recording (`file:`): what is dialled only takes bytes, what is accepted only gives them. */
   readonly duplex: boolean;
+  /** True where what was written may be followed by bytes of before: a device is longer than the bundle on it. */
+  readonly padded?: boolean;
   /**
    * Of a dialled connection, the key that the listener's certificate was issued by, as text, where the transport can tell:
    * the one that is pinned, or one that has succeeded it.

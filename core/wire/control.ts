@@ -3,7 +3,16 @@ import { DIGEST_SIZE, PAGE_SIZE } from "../content/page.ts";
 import { ERROR_CODES, ProtocolError } from "../errors.ts";
 import { getU64, putU64 } from "./bytes.ts";
 import { bytes, decodeMap, encodeMap, number, text } from "./map.ts";
-import { MAX_PAST_LOGS, MAX_SUMMARY, MAX_WINDOW_LOG, MIN_WINDOW_LOG, SECRET_BYTES, SUMMARY_PIECE } from "./numbers.ts";
+import {
+  MAX_NAMED_RECIPIENTS,
+  MAX_PAST_LOGS,
+  MAX_SUMMARY,
+  MAX_WINDOW_LOG,
+  MIN_WINDOW_LOG,
+  SECRET_BYTES,
+  SIGNATURE_BYTES,
+  SUMMARY_PIECE,
+} from "./numbers.ts";
 
 /** Control frames: MessagePack maps, rare and small. What a peer sends is checked against these before it is used. */
 
@@ -15,6 +24,8 @@ const shortText = text(256);
 const message = text(2000);
 const windowLog = v.pipe(number, v.minValue(MIN_WINDOW_LOG), v.maxValue(MAX_WINDOW_LOG));
 const code = v.picklist(ERROR_CODES);
+/** A public key as a word: `p256:` and the compressed point in base64url. */
+const publicKey = v.pipe(v.string(), v.regex(/^p256:[A-Za-z0-9_-]{44}$/));
 
 /** A direction's window, as a binary logarithm, and how many of its last contents may be referred to. */
 const direction = v.object({ window: windowLog, log: v.pipe(number, v.minValue(1)) });
@@ -39,6 +50,15 @@ export const Hello = v.object({
       site: v.optional(bytes(16)),
       generation: v.optional(bytes(16)),
       seeds: v.pipe(v.array(v.object({ name: shortText, size: number })), v.maxLength(MAX_SEEDS)),
+    }),
+  ),
+  /** Of a recording that ends in SIGNATURE. */
+  signed: v.optional(
+    v.object({
+      /** Who signs. */
+      key: publicKey,
+      /** SHA-256 of each recipient to whom it is encrypted, as text. */
+      recipients: v.pipe(v.array(bytes(DIGEST_SIZE)), v.maxLength(MAX_NAMED_RECIPIENTS)),
     }),
   ),
   /** The secret with which the source would go on over another connection; of a source that could dial one. */
@@ -103,8 +123,10 @@ export const Reset = v.object({ stream: u32, code, message });
 export const Landed = v.object({ stream: u32 });
 export const Abort = v.object({ code, message });
 export const Done = v.object({ streams: u32 });
+export const Signature = v.object({ key: publicKey, signature: bytes(SIGNATURE_BYTES) });
 
 export type Against = NonNullable<v.InferOutput<typeof Hello>["against"]>;
+export type Signed = NonNullable<v.InferOutput<typeof Hello>["signed"]>;
 export type SiteInfo = NonNullable<v.InferOutput<typeof Welcome>["site"]>;
 
 /** Encodes a control frame's payload. */

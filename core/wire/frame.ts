@@ -1,3 +1,4 @@
+import { createHash, type Hash } from "node:crypto";
 import { crc32 } from "node:zlib";
 import { IntegrityError, LinkError, ProtocolError, ShrinkerError } from "../errors.ts";
 import { asBuffer, printable } from "./bytes.ts";
@@ -62,6 +63,8 @@ export class FrameReader {
   #at = 0;
   #offset = 0;
   #sequence = 0;
+  /** Of all bytes so far, but those of a SIGNATURE. */
+  #hash: Hash | undefined;
 
   /**
    * @param from where the bytes come from, for messages: a peer's address, or a file
@@ -76,6 +79,19 @@ export class FrameReader {
   /** The next frame has this number: the frames before it came over another connection. */
   expect(sequence: number): void {
     this.#sequence = sequence;
+  }
+
+  /** Whether `digest` may be asked for; to be said before anything is read, and taken back at any time. */
+  keepDigest(keep: boolean): void {
+    this.#hash = keep ? createHash("sha256") : undefined;
+  }
+
+  /** SHA-256 of all bytes that were read, except a SIGNATURE's; to be asked for once. */
+  digest(): Buffer {
+    if (!this.#hash) throw new ShrinkerError("bug", `Nobody has kept the digest of ${this.#from}`);
+    const digest = this.#hash.digest();
+    this.#hash = undefined;
+    return digest;
   }
 
   /** Bytes read so far. */
@@ -101,7 +117,10 @@ export class FrameReader {
         throw new IntegrityError(`${this.#from} begins with damaged bytes: send or copy it again`);
       }
       const version = bytes.readUInt16LE(8);
-      if (version === PROTOCOL_VERSION) return;
+      if (version === PROTOCOL_VERSION) {
+        this.#hash?.update(bytes);
+        return;
+      }
       throw new ShrinkerError(
         "refused",
         `${this.#from} uses protocol version ${version}, this is version ${PROTOCOL_VERSION}: use the same release of shrinker at both ends`,
@@ -141,6 +160,7 @@ export class FrameReader {
     if (crc32(payload) !== checksum) {
       throw new IntegrityError(`${this.#from} is damaged after byte ${start}: a frame does not match its checksum`);
     }
+    if (type !== FRAME.SIGNATURE) this.#hash?.update(header).update(payload);
     return { type, sequence, payload };
   }
 

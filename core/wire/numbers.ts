@@ -47,6 +47,8 @@ export const FRAME = {
   RESOLVED: 23,
   /** A piece of the summary. */
   SUMMARY: 24,
+  /** Who has signed the recording that ends here. */
+  SIGNATURE: 25,
 } as const;
 
 export const OP = {
@@ -109,6 +111,11 @@ export const SECRET_BYTES = 32;
 /** Frames, and payload bytes, that an end of a session that can be resumed leaves unacknowledged at most. */
 export const ACK_FRAMES = 64;
 export const ACK_BYTES = 256 << 10;
+
+/** An ECDSA signature on P-256: r and s, 32 bytes each. */
+export const SIGNATURE_BYTES = 64;
+/** Recipients that a signed recording may name. */
+export const MAX_NAMED_RECIPIENTS = 64;
 
 /** Logs of earlier sessions that a destination may name. */
 export const MAX_PAST_LOGS = 64;

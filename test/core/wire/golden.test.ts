@@ -18,6 +18,7 @@ import {
   RETURNS_DESTINATION,
   RETURNS_SOURCE,
   recording,
+  SIGNED,
   SITE_DESTINATION,
   SITE_SOURCE,
   SOURCE,
@@ -58,7 +59,7 @@ describe("fixtures of version 1", () => {
     const said = new Set(
       [
         ...[SOURCE, DESTINATION, SITE_SOURCE, SITE_DESTINATION, RETURNS_SOURCE, RETURNS_DESTINATION],
-        ...[RESUME_SOURCE_AGAIN, RESUME_DESTINATION_AGAIN, EXAMPLE],
+        ...[RESUME_SOURCE_AGAIN, RESUME_DESTINATION_AGAIN, EXAMPLE, SIGNED],
       ].flatMap((frames) => frames.map(({ type }) => type)),
     );
     expect([...said].sort()).toEqual(Object.values(FRAME).sort());
@@ -76,6 +77,7 @@ describe("fixtures of version 1", () => {
     ["returns-source", RETURNS_SOURCE],
     ["returns-destination", RETURNS_DESTINATION],
     ["example", EXAMPLE],
+    ["signed", SIGNED],
   ])("%s: the frames are read as they were meant, and written as they were", async (name, frames) => {
     expectFrames(await framesOf(name), frames);
     expect(Buffer.compare(encodeFrames(frames), fixture(name))).toBe(0);
