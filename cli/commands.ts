@@ -59,6 +59,17 @@ const SESSION: readonly OptionSpec[] = [
   ...COMMON,
 ];
 
+const IDENTITY: OptionSpec = {
+  name: "identity",
+  value: "FILE",
+  text: "The key that this host is known by (default: ~/.config/shrinker/identity)",
+};
+const AGE_IDENTITY: OptionSpec = {
+  name: "age-identity",
+  value: "FILE",
+  text: "Secret keys for encrypted bundles, as age-keygen writes them",
+};
+
 /** Of guests that run. */
 const LIVE: readonly OptionSpec[] = [
   { name: "downtime-limit", value: "TIME", text: "How long a guest may stand still, such as 300ms (default: QEMU's)" },
@@ -98,6 +109,14 @@ export const commands: readonly CommandSpec[] = [
       ...LIVE,
       FORMAT,
       { name: "against", value: "FILE", text: "Leave out of a bundle what an index says the destination holds" },
+      {
+        name: "encrypt-to",
+        value: "RECIPIENT",
+        many: true,
+        text: "Encrypt a bundle to a public key of age's, age1..., or to those in @FILE; may be repeated",
+      },
+      IDENTITY,
+      { name: "no-sign", text: "Leave a bundle unsigned, although there is a key to sign it with" },
       { name: "force", text: "Replace a bundle that exists" },
       { name: "dry-run", text: "Read everything, say what would be sent, and send nothing" },
       ...STATE,
@@ -133,6 +152,13 @@ export const commands: readonly CommandSpec[] = [
       },
       { name: "store", value: "DIR", text: "Keep contents for later sessions, and use those of earlier ones" },
       { name: "seed", value: "FILE", many: true, text: "A file here whose contents may be used; may be repeated" },
+      {
+        name: "trust",
+        value: "KEY",
+        many: true,
+        text: "Receive only bundles that this public key, p256:..., has signed; may be repeated",
+      },
+      AGE_IDENTITY,
       { name: "stdio", text: "The other end of exec:, on stdin and stdout" },
       { name: "once", text: "End after one session" },
       { name: "max-sessions", value: "N", text: "Sessions at once; more are refused (default: 8)" },
@@ -374,6 +400,7 @@ export const commands: readonly CommandSpec[] = [
     options: [
       { name: "format", value: "FORMAT", text: "raw, qemu, elf or bytes (default: by the first bytes)" },
       { name: "spool", value: "DIR", text: "Folder on a disk for a bundle's contents (default: /var/tmp)" },
+      AGE_IDENTITY,
       ...COMMON,
     ],
     examples: ["shrinker inspect site.bundle", "shrinker inspect --json guest.qevm disk.raw"],

@@ -1,3 +1,5 @@
+import { openAge } from "../core/age/decrypt.ts";
+import type { AgeIdentity } from "../core/age/keys.ts";
 import { PAGE_SIZE } from "../core/content/page.ts";
 import type { Agreement } from "../core/engine/handshake.ts";
 import type { ReceivedStream } from "../core/engine/receiver.ts";
@@ -9,22 +11,32 @@ import { findTransport } from "./addresses.ts";
 import { discardingTarget } from "./discard.ts";
 import { asError } from "./exit.ts";
 import type { Report } from "./inspect-stream.ts";
+import { describeSigner } from "./senders.ts";
 import { WINDOW_LOG } from "./settings.ts";
 import { bytesOf, hex, sessionTable } from "./summary.ts";
 import { formatBytes } from "./units.ts";
 import { software } from "./version.ts";
 
+export interface InspectBundleOptions {
+  readonly spoolDir: string;
+  /** Keys for bundles that are encrypted. */
+  readonly identities: readonly AgeIdentity[];
+  readonly signal: AbortSignal;
+}
+
 /** Reads and verifies a bundle to its end, or to where it is damaged. Rejects where it can't be read at all. */
-export async function inspectBundle(path: string, spoolDir: string, signal: AbortSignal): Promise<Report> {
+export async function inspectBundle(path: string, options: InspectBundleOptions): Promise<Report> {
+  const { spoolDir, identities, signal } = options;
   const begun = performance.now();
   const { address, transport } = findTransport(`file:${path}`);
   const listener = await transport.listen(address, { signal });
   const connection = countBytes((await listener.accept())!);
+  const opened = openAge(connection, identities);
   let session: DestinationSession | undefined;
   let outcomes: ReceivedStream[] = [];
   let broke: ShrinkerError | undefined;
   try {
-    session = await acceptSession(connection, {
+    session = await acceptSession(opened.connection, {
       domain: undefined,
       windowLog: WINDOW_LOG,
       logLimit: Number.MAX_SAFE_INTEGER,
@@ -42,20 +54,27 @@ export async function inspectBundle(path: string, spoolDir: string, signal: Abor
   }
   if (signal.aborted && broke) throw broke;
   const error = broke ?? outcomes.find((outcome) => outcome.error)?.error;
+  const { encrypted } = opened;
   const counters = session?.receiver.counters;
+  // Only what was read to its end is proved to be by whom it says.
+  const signer = session && !broke ? describeSigner(session.agreement.signed, undefined) : undefined;
   const streams = outcomes.map(describe);
   const event = {
     type: "inspected",
     kind: "bundle",
     path,
     ...(session && describeAgreement(session.agreement)),
+    encrypted,
+    ...signer?.event,
     complete: !error,
     ...(error && { code: error.code, message: error.message, offset: session?.offset ?? 0 }),
     ...(counters && { bytes: { ...bytesOf(counters), wire: connection.bytesIn } }),
     streams,
   };
   const by = session ? ` by ${session.agreement.software}, domain "${session.agreement.domain}"` : "";
-  const lines = [`${path}: bundle${by}, ${error ? "damaged" : "complete"}`];
+  const state = error ? (encrypted && error.code === "input" ? "not opened" : "damaged") : "complete";
+  const lines = [`${path}: ${encrypted ? "encrypted " : ""}bundle${by}, ${state}`];
+  if (signer) lines.push(`  ${signer.line}`);
   if (session && counters) {
     const seconds = (performance.now() - begun) / 1000;
     const window = formatBytes(2 ** session.agreement.windowLog);

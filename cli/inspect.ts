@@ -1,4 +1,5 @@
 import { open } from "node:fs/promises";
+import { AGE_MAGIC } from "../core/age/decrypt.ts";
 import { fileError, ShrinkerError } from "../core/errors.ts";
 import { segmentFormats } from "../core/segment/registry.ts";
 import { MAGIC } from "../core/wire/numbers.ts";
@@ -6,6 +7,7 @@ import type { Action } from "./command.ts";
 import { asError, exitCode } from "./exit.ts";
 import { inspectBundle } from "./inspect-bundle.ts";
 import { inspectStream } from "./inspect-stream.ts";
+import { readAgeIdentities } from "./key-files.ts";
 import { parseChoice } from "./options.ts";
 import { readSpoolDir, SPOOL_DIR } from "./settings.ts";
 
@@ -16,13 +18,14 @@ export const inspect: Action = async ({ args, options, output, interrupt }) => {
     throw new ShrinkerError("usage", "Nothing to inspect: name bundles, captured streams or images");
   const format = options.read("format", parseChoice([...segmentFormats.keys()]));
   const spoolDir = readSpoolDir(options, SPOOL_DIR);
+  const identities = await readAgeIdentities(options);
   const begun = performance.now();
   let first: ShrinkerError | undefined;
   for (const path of args) {
     try {
       const report =
         format === undefined && (await isBundle(path))
-          ? await inspectBundle(path, spoolDir, signal)
+          ? await inspectBundle(path, { spoolDir, identities, signal })
           : await inspectStream(path, format, signal);
       output.event(report.event);
       output.result(report.lines);
@@ -40,10 +43,10 @@ export const inspect: Action = async ({ args, options, output, interrupt }) => {
   return first ? (interrupt.code ?? exitCode(first)) : 0;
 };
 
-/** By most of its first bytes: a bundle that is damaged there is still one. */
+/** By most of its first bytes: a bundle that is damaged there is still one. What is encrypted is taken for one. */
 async function isBundle(path: string): Promise<boolean> {
   if (path === "-") return false;
-  const head = new Uint8Array(MAGIC.length);
+  const head = Buffer.alloc(AGE_MAGIC.length);
   try {
     await using file = await open(path, "r");
     if (!(await file.stat()).isFile()) return false;
@@ -51,5 +54,5 @@ async function isBundle(path: string): Promise<boolean> {
   } catch (error) {
     throw fileError("Cannot read", path, error);
   }
-  return MAGIC.filter((byte, i) => head[i] === byte).length >= MAGIC.length - 2;
+  return head.equals(AGE_MAGIC) || MAGIC.filter((byte, i) => head[i] === byte).length >= MAGIC.length - 2;
 }

@@ -1,4 +1,5 @@
 import { dirname } from "node:path";
+import { encryptTo } from "../core/age/encrypt.ts";
 import { ShrinkerError } from "../core/errors.ts";
 import { segmentFormats } from "../core/segment/registry.ts";
 import { siteMemory } from "../core/site/site-memory.ts";
@@ -8,12 +9,14 @@ import { chooseCodec, readCompress } from "./codec.ts";
 import type { Action } from "./command.ts";
 import { discardingConnection } from "./discard.ts";
 import { askDestination } from "./dry-run.ts";
+import { readRecipients } from "./key-files.ts";
 import { migrateLive } from "./live.ts";
 import { parseLive } from "./live-machines.ts";
 import { closeMachines, openMachines } from "./machines.ts";
 import { parseChoice } from "./options.ts";
 import { send, totalSize } from "./send.ts";
 import { readDomain, readLogLimit, readSpoolDir, readState, SPOOL_DIR, WINDOW_LOG } from "./settings.ts";
+import { readSigner } from "./signing.ts";
 import { parseCount, parseRate } from "./units.ts";
 import { software } from "./version.ts";
 
@@ -40,6 +43,8 @@ export const migrate: Action = async (invocation) => {
   const beside = bundled && address.rest !== "-" && !dryRun ? dirname(address.rest) : SPOOL_DIR;
   const domain = readDomain(options);
   const against = await readAgainst(options, domain, bundled);
+  const recipients = await readRecipients(options, address);
+  const signed = bundled && !dryRun ? await readSigner(options, recipients) : undefined;
   const settings = {
     domain,
     windowLog: WINDOW_LOG,
@@ -48,6 +53,7 @@ export const migrate: Action = async (invocation) => {
     spoolDir: readSpoolDir(options, beside),
     codec: chooseCodec(compress, bundled || dryRun),
     ...against,
+    signed,
   };
 
   const sources = await openMachines(args, { format, digest: options.flag("sha256"), signal });
@@ -59,7 +65,10 @@ export const migrate: Action = async (invocation) => {
   const memory =
     state === undefined ? undefined : siteMemory({ folder: state, domain, plain: total, warn: output.note });
   const dialling = { signal, insecure, force: options.flag("force") };
-  const dial = (over = signal) => transport.dial(address, { ...dialling, signal: over });
+  const dial = async (over = signal) => {
+    const connection = await transport.dial(address, { ...dialling, signal: over });
+    return recipients.length === 0 ? connection : encryptTo(connection, recipients);
+  };
   const session = { ...settings, logLimit, memory };
   const asked = dryRun && !bundled ? await askDestination(await dial(), session) : undefined;
   if (asked) output.event(asked.event);
@@ -73,9 +82,20 @@ export const migrate: Action = async (invocation) => {
     bandwidth,
     dryRun,
     wireName: dryRun ? "would be sent" : bundled ? "in the bundle" : "on the wire",
-    more: () => ({ compress }),
+    more: () => ({
+      compress,
+      ...(recipients.length > 0 && { recipients: recipients.map(({ text }) => text) }),
+      ...(bundled && !dryRun && { signed: signed ? { key: signed.key } : null }),
+    }),
     ...(asked && { note: () => asked.note }),
+    ...((signed || recipients.length > 0) && { note: () => protection(signed?.key, recipients.length) }),
   };
   // Awaited here: what has been opened is closed after it.
   return await send(sending, invocation);
 };
+
+/** How a bundle is protected, for people. */
+function protection(key: string | undefined, recipients: number): string {
+  const signed = key === undefined ? "not signed" : `signed by ${key}`;
+  return recipients === 0 ? signed : `${signed}, encrypted to ${recipients} ${recipients === 1 ? "key" : "keys"}`;
+}

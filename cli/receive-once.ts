@@ -22,7 +22,9 @@ export async function receiveOnce(
   const result = await summary;
   progress.stop();
   const { error, streams } = result;
-  if (!error || streams.some(({ landed }) => landed)) output.result(sessionTable(result, wireName));
+  if (!error || streams.some(({ landed }) => landed)) {
+    output.result([...sessionTable(result, wireName), ...(result.note === undefined ? [] : [result.note])]);
+  }
   if (error) output.error(error);
   output.event({ type: "summary", ...sessionEvent(result) });
   return error ? (interrupt.code ?? exitCode(error)) : 0;

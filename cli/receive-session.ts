@@ -10,8 +10,10 @@ import type { StreamTarget } from "../core/machines/machine.ts";
 import { countBytes } from "../core/transport/count.ts";
 import type { Connection } from "../core/transport/transport.ts";
 import { exitTarget, type TunnelExit } from "../core/tunnel/exit.ts";
+import type { Signed } from "../core/wire/control.ts";
 import { asError, verdict } from "./exit.ts";
 import type { Gauge } from "./progress.ts";
+import type { SignerDescription } from "./senders.ts";
 import { bytesOf, hex, type SessionSummary, type StreamSummary } from "./summary.ts";
 
 export interface ReceivingOptions extends DestinationOptions {
@@ -23,6 +25,8 @@ export interface ReceivingOptions extends DestinationOptions {
   readonly arrivals?: Arrivals | undefined;
   /** Whether the peer may bring a guest of this name; any, where it is not given. */
   readonly mayBring?: ((name: string) => boolean) | undefined;
+  /** Of a bundle that was read to its end: says who has signed it, for `--json` and for people. */
+  readonly describeSigner?: (signed: Signed | undefined) => SignerDescription;
   /** Told what happens, as an event. */
   readonly event: (event: object) => void;
 }
@@ -37,6 +41,8 @@ export interface Receiving {
 export interface ReceivedSummary extends SessionSummary {
   /** Names of the guests that have arrived. */
   readonly guests: readonly string[];
+  /** What else is to be told to people. */
+  readonly note?: string | undefined;
 }
 
 /** Receives one session over a connection. */
@@ -53,12 +59,14 @@ export function startReceiving(accepted: Connection, options: ReceivingOptions):
     let broke: ShrinkerError | undefined;
     let outcomes: ReceivedStream[] = [];
     let fates: readonly ArrivalFate[] = [];
+    let signer: SignerDescription | undefined;
     try {
       const target = receivingTarget(options, guests, () => session?.sender);
       session = await acceptSession(connection, { ...options, target, ...(guests && { told: guests.told }) });
       const { software, domain } = session.agreement;
       options.event({ type: "opened", peer: connection.peer, software, domain });
       outcomes = await session.run();
+      signer = options.describeSigner?.(session.agreement.signed);
     } catch (error) {
       if (error instanceof ResumedSession) throw error;
       broke = asError(error);
@@ -77,8 +85,12 @@ export function startReceiving(accepted: Connection, options: ReceivingOptions):
       streams,
       error: options.dryRun ? (broke ?? wrong) : overall(streams, fates, broke),
       guests: fates.filter(({ landed }) => landed).map(({ name }) => name),
-      ...(options.dryRun && { more: { dryRun: true } }),
-      ...(fates.length > 0 && { more: { guests: fates.map(guestEvent) } }),
+      more: {
+        ...(options.dryRun && { dryRun: true }),
+        ...(fates.length > 0 && { guests: fates.map(guestEvent) }),
+        ...signer?.event,
+      },
+      note: signer?.line,
     };
   }
 

@@ -6,8 +6,10 @@ import { directoryTarget } from "../core/machines/image/target.ts";
 import type { StreamTarget } from "../core/machines/machine.ts";
 import type { Listener } from "../core/transport/transport.ts";
 import type { DialService } from "../core/tunnel/exit.ts";
+import type { Signed } from "../core/wire/control.ts";
 import { listenStdio } from "../transports/stdio.ts";
 import { findTransport, openEndpoint } from "./addresses.ts";
+import { proveBundle, readBundle, readBundleKeys } from "./bundles.ts";
 import type { Action, Invocation } from "./command.ts";
 import { serve } from "./daemon.ts";
 import { discardingTarget } from "./discard.ts";
@@ -17,6 +19,7 @@ import type { Options } from "./options.ts";
 import { asPermitted } from "./peers.ts";
 import { receiveOnce } from "./receive-once.ts";
 import type { ReceivingOptions } from "./receive-session.ts";
+import { describeSigner } from "./senders.ts";
 import { parseServices, type ServiceSpec, serviceDialler } from "./services.ts";
 import { RETURNS, readDomain, readLogLimit, readSpoolDir, SPOOL_DIR, WINDOW_LOG } from "./settings.ts";
 import { siteOpener } from "./sites.ts";
@@ -56,6 +59,11 @@ export const receive: Action = async (invocation) => {
     throw new ShrinkerError("usage", "Where to put what arrives? Give --output DIR");
   if (directory === "-" && (!once || origin.kind === "stdio"))
     throw new ShrinkerError("usage", "--output - is for one session: receive a bundle, or listen with --once");
+  if (options.given("trust") && origin.kind !== "bundle")
+    throw new ShrinkerError("usage", "--trust is for bundles: a link proves by itself who is there");
+  const keys = origin.kind === "bundle" ? await readBundleKeys(options) : undefined;
+  if (keys?.trusted && origin.kind === "bundle" && directory === "-" && !dryRun)
+    await proveBundle(origin.text, keys, signal);
   const domain = readDomain(options);
   const inFolder = !dryRun && directory !== undefined && directory !== "-";
   const receiving: ReceivingOptions = {
@@ -90,9 +98,18 @@ export const receive: Action = async (invocation) => {
   const connection = await listener.accept();
   if (!connection) throw new LinkError(`Nobody came to ${listener.address}`);
   const wireName = connection.duplex ? "on the wire" : "in the bundle";
+  if (keys) {
+    await listener.close();
+    const bundle = readBundle(connection, keys);
+    const proving = {
+      checkSigner: bundle.checkSigner,
+      describeSigner: (signed: Signed | undefined) => describeSigner(signed, keys.trusted),
+    };
+    return await receiveOnce(bundle.connection, { ...receiving, ...proving }, bundleSize(origin), wireName, invocation);
+  }
   if (origin.kind !== "listen") {
     await listener.close();
-    return await receiveOnce(connection, receiving, bundleSize(origin), wireName, invocation);
+    return await receiveOnce(connection, receiving, undefined, wireName, invocation);
   }
   const resumables = new ResumableSessions(1);
   const { onLink } = followLink(output.note, output.event);

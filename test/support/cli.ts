@@ -15,6 +15,8 @@ export const SHELL_COMMAND = COMMAND.map((word) => `'${word}'`).join(" ");
 const env = {
   ...Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("SHRINKER_"))),
   SHRINKER_INSECURE: "1",
+  // No folder: whoever runs the tests may have an identity.
+  XDG_CONFIG_HOME: "/dev/null",
 };
 
 export interface CliOptions {

@@ -1,0 +1,68 @@
+import type { AgeIdentity } from "../core/age/keys.ts";
+import { ShrinkerError } from "../core/errors.ts";
+import { parsePublicKey } from "../core/identity/p256.ts";
+import type { Signed } from "../core/wire/control.ts";
+import type { Options } from "./options.ts";
+
+/** Keys that bundles are taken from, with the names that they have here. */
+export type TrustedSenders = ReadonlyMap<string, string | undefined>;
+
+/** Senders that are trusted at most. */
+const MAX_TRUSTED = 1024;
+
+/** Whom `--trust` names; undefined where nobody is configured, so that any bundle is taken. Throws `usage` for what is no key. */
+export function readTrusted(options: Options): TrustedSenders | undefined {
+  const keys = options.all("trust");
+  if (keys.length > MAX_TRUSTED) throw new ShrinkerError("usage", `--trust is given more than ${MAX_TRUSTED} times`);
+  for (const key of keys) parsePublicKey(key);
+  return keys.length === 0 ? undefined : new Map(keys.map((key) => [key, undefined]));
+}
+
+/** How a bundle came, as far as its signer is concerned. */
+export interface Arrived {
+  readonly peer: string;
+  readonly encrypted: boolean;
+}
+
+/**
+ * Whether a bundle may be received from who says to have signed it. Throws `refused` where it is not signed, or by somebody
+ * else, and where somebody it was encrypted to has encrypted it again, to others.
+ * @param mine keys that open it here
+ */
+export function checkSender(
+  signed: Signed | undefined,
+  trusted: TrustedSenders | undefined,
+  mine: readonly AgeIdentity[],
+  { peer, encrypted }: Arrived,
+): void {
+  const refused = (why: string) => new ShrinkerError("refused", `${peer} ${why}`);
+  if (trusted && !signed) throw refused("is not signed, and only bundles of trusted senders are received here");
+  if (!signed) return;
+  if (trusted && !trusted.has(signed.key))
+    throw refused(`is signed by ${signed.key}, who is not trusted here (--trust)`);
+  const { recipients } = signed;
+  const toMe = recipients.some((recipient) => mine.some((key) => key.recipient.digest.equals(recipient)));
+  if (encrypted && recipients.length > 0 && !toMe)
+    throw refused("was encrypted to others by who has signed it, and encrypted again since: ask where it comes from");
+}
+
+/** What is said of who has signed a bundle: for `--json`, and for people. */
+export interface SignerDescription {
+  readonly event: object;
+  readonly line: string;
+}
+
+/** Describes a signer once the signature is proved. */
+export function describeSigner(signed: Signed | undefined, trusted: TrustedSenders | undefined): SignerDescription {
+  if (!signed) {
+    const line = "not signed: whoever could write the bundle can have made it";
+    return { event: { signed: null }, line };
+  }
+  const { key } = signed;
+  const name = trusted?.get(key);
+  const stranger = trusted ? "" : "; --trust with a key that you know receives nobody else's bundles";
+  return {
+    event: { signed: { key, ...(name && { name }) } },
+    line: `signed by ${key}${name ? ` (${name})` : ""}${stranger}`,
+  };
+}

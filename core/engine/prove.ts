@@ -1,0 +1,31 @@
+import { IntegrityError } from "../errors.ts";
+import type { Connection } from "../transport/transport.ts";
+import { decodeControl, Hello, type Signed } from "../wire/control.ts";
+import { FRAME } from "../wire/numbers.ts";
+import { Link } from "./link.ts";
+import { checkSignature } from "./signature.ts";
+import { unexpected } from "./told.ts";
+
+/**
+ * Reads a recording to its end, without decoding it, and checks its signature, if it says that it has one: for who can't take
+ * back what it gives out. Throws an `IntegrityError` where the signature or a frame is not right, and what `check` throws.
+ * @param check told at once who says to have signed it
+ */
+export async function proveRecording(
+  connection: Connection,
+  check: (signed: Signed | undefined) => void,
+): Promise<void> {
+  const link = new Link(connection);
+  try {
+    const first = await link.opened(() => link.next());
+    if (first && first.type !== FRAME.HELLO) throw unexpected(first);
+    const signed = first && decodeControl(Hello, first.payload).signed;
+    check(signed);
+    let frame = first;
+    while (frame && frame.type !== FRAME.DONE) frame = await link.next();
+    if (!frame) throw new IntegrityError(`${connection.peer} ends before its last frame: it is cut short`);
+    if (signed) await checkSignature(link, signed);
+  } finally {
+    await link.close();
+  }
+}
