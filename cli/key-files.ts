@@ -58,7 +58,7 @@ export async function readRecipients(options: Options, to: Address): Promise<Age
     if (lines.length === 0) throw new ShrinkerError("usage", `"${text.slice(1)}" names no recipient`);
     if (recipients.length + lines.length > MAX_RECIPIENTS)
       throw new ShrinkerError("usage", `Too many recipients: a bundle is encrypted to ${MAX_RECIPIENTS} at most`);
-    recipients.push(...lines.map(parseRecipient));
+    recipients.push(...(await Promise.all(lines.map(parseRecipient))));
   }
   return recipients;
 }

@@ -1,4 +1,4 @@
-import { Decrypter } from "age-encryption";
+import type { Decrypter } from "age-encryption";
 import { IntegrityError, ShrinkerError } from "../errors.ts";
 import type { Connection } from "../transport/transport.ts";
 import type { AgeIdentity } from "./keys.ts";
@@ -35,7 +35,8 @@ export function openAge(connection: Connection, identities: readonly AgeIdentity
     }
     try {
       const header = await readHeader(head, pieces, connection.peer);
-      yield* await decrypter(identities, connection.peer).decrypt(streamOf(header, pieces));
+      const decrypter = await openDecrypter(identities, connection.peer);
+      yield* await decrypter.decrypt(streamOf(header, pieces));
     } catch (error) {
       if (error instanceof ShrinkerError) throw error;
       const message = `${connection.peer} is encrypted, and is damaged or cut short: copy it again`;
@@ -51,7 +52,9 @@ export function openAge(connection: Connection, identities: readonly AgeIdentity
   };
 }
 
-function decrypter(identities: readonly AgeIdentity[], peer: string): Decrypter {
+async function openDecrypter(identities: readonly AgeIdentity[], peer: string): Promise<Decrypter> {
+  // Loaded when it is needed, as in keys.ts.
+  const { Decrypter } = await import("age-encryption");
   const decrypter = new Decrypter();
   for (const { secret } of identities) decrypter.addIdentity(secret);
   // The last that is tried: no other could open it.

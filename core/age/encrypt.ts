@@ -1,4 +1,3 @@
-import { Encrypter } from "age-encryption";
 import type { Connection } from "../transport/transport.ts";
 import type { AgeRecipient } from "./keys.ts";
 
@@ -11,6 +10,8 @@ const PART = 256 << 10;
  * @param recipients who can read it; at least one
  */
 export async function encryptTo(connection: Connection, recipients: readonly AgeRecipient[]): Promise<Connection> {
+  // Loaded when it is needed, as in keys.ts.
+  const { Encrypter } = await import("age-encryption");
   const encrypter = new Encrypter();
   for (const { text } of recipients) encrypter.addRecipient(text);
   const plain = new TransformStream<Uint8Array, Uint8Array>();

@@ -1,6 +1,8 @@
 import { createHash } from "node:crypto";
-import { Decrypter, Encrypter, identityToRecipient } from "age-encryption";
 import { ShrinkerError } from "../errors.ts";
+
+/** Loaded when something is encrypted: it takes longer than many a run of the command. */
+const library = () => import("age-encryption");
 
 /** Recipients of one file, and secret keys of one reader. Each secret key is tried on each recipient's part of the header. */
 export const MAX_RECIPIENTS = 64;
@@ -27,10 +29,11 @@ function named(text: string): AgeRecipient {
   return { text, digest: createHash("sha256").update(text).digest() };
 }
 
-/** Checks a recipient. Throws `usage`, without quoting a secret key that was given by mistake. */
-export function parseRecipient(text: string): AgeRecipient {
+/** Checks a recipient. Rejects with `usage`, without quoting a secret key that was given by mistake. */
+export async function parseRecipient(text: string): Promise<AgeRecipient> {
   if (/^AGE-SECRET-KEY-/i.test(text))
     throw new ShrinkerError("usage", "A secret key is no recipient: give its public key, which begins with age1");
+  const { Encrypter } = await library();
   try {
     new Encrypter().addRecipient(text);
   } catch (error) {
@@ -46,12 +49,13 @@ export function keyLines(text: string): string[] {
   return lines.filter((line) => line !== "" && !line.startsWith("#"));
 }
 
-/** Reads what `age-keygen` writes: a secret key a line. Throws `input`, which names the line and quotes nothing of it. */
+/** Reads what `age-keygen` writes: a secret key a line. Rejects with `input`, which names the line and quotes nothing of it. */
 export async function parseIdentities(text: string, file: string): Promise<AgeIdentity[]> {
   const secrets = keyLines(text);
   const wrong = (why: string) => new ShrinkerError("input", `Cannot use the keys in "${file}": ${why}`);
   if (secrets.length === 0) throw wrong("there is none; age-keygen -o FILE makes one");
   if (secrets.length > MAX_IDENTITIES) throw wrong(`it has ${secrets.length}, and ${MAX_IDENTITIES} are tried at most`);
+  const { Decrypter, identityToRecipient } = await library();
   return Promise.all(
     secrets.map(async (secret, i) => {
       try {

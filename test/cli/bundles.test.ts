@@ -130,7 +130,7 @@ test("a signed bundle that a reader has encrypted again, to others, is refused",
   const mine = await parseIdentities(readFileSync(here.path("age.key"), "utf8"), "age.key");
   const sealed = (await (await listen(`file:${here.path("sealed.bundle")}`)).accept())!;
   const plain = await readAll(openAge(sealed, mine).connection.input);
-  const again = await encryptTo(await dial(`file:${here.path("again.bundle")}`), [parseRecipient(theirs)]);
+  const again = await encryptTo(await dial(`file:${here.path("again.bundle")}`), [await parseRecipient(theirs)]);
   await again.write([plain]);
   await again.end();
   const received = await run("receive", "file:again.bundle", "--output", "again", "--age-identity", "third.key");

@@ -199,11 +199,11 @@ describe("age", () => {
       ours.secret,
       ours.secret.toLowerCase(),
     ]) {
-      const error = await errorOf((async () => parseRecipient(text))());
+      const error = await errorOf(parseRecipient(text));
       expect(error).toHaveProperty("code", "usage");
       expect(error.message.toUpperCase()).not.toContain(ours.secret.slice(0, 30));
     }
-    expect(parseRecipient(ours.recipient.text).digest.equals(ours.recipient.digest)).toBe(true);
+    expect((await parseRecipient(ours.recipient.text)).digest.equals(ours.recipient.digest)).toBe(true);
     const file = `# created: today\n\n${ours.secret}\r\n`;
     expect((await parseIdentities(file, "key")).map(({ recipient }) => recipient.text)).toEqual([ours.recipient.text]);
     for (const text of ["", "# nothing", `${ours.secret}x`, `${ours.secret}\n`.repeat(MAX_IDENTITIES + 1)]) {
