@@ -58,12 +58,6 @@ const SESSION: readonly OptionSpec[] = [
   { name: "no-progress", text: "Show no progress" },
   ...COMMON,
 ];
-
-const IDENTITY: OptionSpec = {
-  name: "identity",
-  value: "FILE",
-  text: "The key that this host is known by (default: ~/.config/shrinker/identity)",
-};
 const AGE_IDENTITY: OptionSpec = {
   name: "age-identity",
   value: "FILE",

@@ -132,6 +132,19 @@ describe("bundle", () => {
       expect(same(fs.readFileSync(`${folder}/there/real`), content)).toBe(true);
     }));
 
+  test("only a device may have more on it than the bundle", () =>
+    inFolder(async (folder) => {
+      fs.writeFileSync(`${folder}/a`, content);
+      for (const [path, padded] of [
+        [`${folder}/a`, false],
+        ["/dev/zero", true],
+      ] as const) {
+        const bundle = (await (await listen(`file:${path}`)).accept())!;
+        expect(bundle.padded).toBe(padded);
+        await bundle.destroy();
+      }
+    }));
+
   test("a full device is `space`", async () => {
     const full = await dial("file:/dev/full");
     const error = await errorOf(full.write([content]));

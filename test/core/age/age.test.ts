@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { execFileSync, spawnSync } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
-import { generateX25519Identity } from "age-encryption";
+import { generateHybridIdentity, generateX25519Identity } from "age-encryption";
 import fc from "fast-check";
 import { AGE_MAGIC, openAge } from "../../../core/age/decrypt.ts";
 import { encryptTo } from "../../../core/age/encrypt.ts";
@@ -91,6 +91,15 @@ describe("age", () => {
 
   test("a header that comes byte by byte is read", async () => {
     expect((await open(await seal(Buffer.from("hello")), [ours], 1)).toString()).toBe("hello");
+  });
+
+  test("post-quantum keys do as well", async () => {
+    const [hybrid] = (await parseIdentities(await generateHybridIdentity(), "key")) as [AgeIdentity];
+    const { connection, bytes } = taking();
+    const encrypting = await encryptTo(connection, [await parseRecipient(hybrid.recipient.text)]);
+    await encrypting.write([Buffer.from("hello")]);
+    await encrypting.end();
+    expect((await open(bytes(), [ours, hybrid])).toString()).toBe("hello");
   });
 
   test("what is not encrypted passes as it is", async () => {
