@@ -53,6 +53,7 @@ export async function proveBundle(text: string, keys: BundleKeys, signal: AbortS
   try {
     await proveRecording(connection, checkSigner);
   } finally {
+    await listener.close();
     signal.removeEventListener("abort", cancel);
   }
 }

@@ -84,11 +84,11 @@ export const migrate: Action = async (invocation) => {
     wireName: dryRun ? "would be sent" : bundled ? "in the bundle" : "on the wire",
     more: () => ({
       compress,
-      ...(recipients.length > 0 && { recipients: recipients.map(({ text }) => text) }),
+      ...(recipients.length > 0 && !dryRun && { recipients: recipients.map(({ text }) => text) }),
       ...(bundled && !dryRun && { signed: signed ? { key: signed.key } : null }),
     }),
     ...(asked && { note: () => asked.note }),
-    ...((signed || recipients.length > 0) && { note: () => protection(signed?.key, recipients.length) }),
+    ...(!dryRun && (signed || recipients.length > 0) && { note: () => protection(signed?.key, recipients.length) }),
   };
   // Awaited here: what has been opened is closed after it.
   return await send(sending, invocation);

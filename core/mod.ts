@@ -2,6 +2,9 @@
  * The engine as a library: moves byte streams between two processes over any `Connection`, each distinct content once.
  * Transports are exported by `shrinker/transports`.
  */
+export { type Opened, openAge } from "./age/decrypt.ts";
+export { encryptTo } from "./age/encrypt.ts";
+export { type AgeIdentity, type AgeRecipient, parseIdentities, parseRecipient } from "./age/keys.ts";
 export { autoCodec } from "./engine/auto-codec.ts";
 export type { ContentBroker } from "./engine/broker.ts";
 export { CODEC_NAMES, type CodecName, type CodecPolicy, fixedCodec } from "./engine/codec-policy.ts";
@@ -24,6 +27,7 @@ export {
   type SourceOptions,
   type SourceSession,
 } from "./engine/session.ts";
+export type { RecordingSigner } from "./engine/signature.ts";
 export type { DestinationSite, PastContents, SiteKnowledge, SiteMemory } from "./engine/site.ts";
 export {
   CancelledError,

@@ -27,7 +27,15 @@ export async function encryptTo(connection: Connection, recipients: readonly Age
     void writer.abort(failure).catch(() => {});
   };
   const written = (async () => {
-    for await (const piece of sealed) await connection.write([piece]);
+    for await (const piece of sealed) {
+      try {
+        await connection.write([piece]);
+      } catch (error) {
+        // Before the loop is left, which ends the streams between without a reason.
+        fail(error);
+        throw error;
+      }
+    }
   })().catch(fail);
   /** Whatever the streams between say, the first failure is told. */
   const settle = async (work: Promise<void>) => {

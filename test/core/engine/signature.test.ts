@@ -1,4 +1,5 @@
 import { describe, expect, test } from "bun:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import fc from "fast-check";
 import { CancelledError, type ShrinkerError } from "../../../core/errors.ts";
 import { nothingHere } from "../../../core/site/nothing.ts";
@@ -108,6 +109,25 @@ describe("a signed recording", () => {
     ] as const) {
       const error = await refusal(recordingOf(wrong), { domain: undefined });
       expect([error.code, error.message.includes(why) ? why : error.message]).toEqual(["integrity", why]);
+    }
+  });
+
+  test("lands nothing before its signature has come, however long that takes", async () => {
+    for (const [last, expected] of [
+      [signed.subarray(signed.length - 1), ["commit"]],
+      [Buffer.of(signed.at(-1)! ^ 1), ["abort"]],
+    ] as const) {
+      const written = Promise.withResolvers<void>();
+      const files = memoryTarget(() => ({ finish: async () => written.resolve() }));
+      const input = async function* () {
+        yield signed.subarray(0, -1);
+        await written.promise;
+        await sleep(20);
+        expect(files.get("disk.raw").ends).toEqual([]);
+        yield last;
+      };
+      await within(receive({ ...player(signed), input: input() }, files)).catch(() => {});
+      expect(files.get("disk.raw").ends).toEqual([...expected]);
     }
   });
 
