@@ -1,6 +1,6 @@
 import type { AgeIdentity } from "../core/age/keys.ts";
 import { ShrinkerError } from "../core/errors.ts";
-import { parsePublicKey } from "../core/identity/p256.ts";
+import { parseKey } from "../core/identity/key.ts";
 import type { Signed } from "../core/wire/control.ts";
 import type { Options } from "./options.ts";
 
@@ -14,7 +14,7 @@ const MAX_TRUSTED = 1024;
 export function readTrusted(options: Options): TrustedSenders | undefined {
   const keys = options.all("trust");
   if (keys.length > MAX_TRUSTED) throw new ShrinkerError("usage", `--trust is given more than ${MAX_TRUSTED} times`);
-  for (const key of keys) parsePublicKey(key);
+  for (const key of keys) parseKey(key);
   return keys.length === 0 ? undefined : new Map(keys.map((key) => [key, undefined]));
 }
 

@@ -1,11 +1,11 @@
-import { createPrivateKey, createPublicKey, type KeyObject } from "node:crypto";
+import { createPrivateKey } from "node:crypto";
 import { existsSync } from "node:fs";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import type { AgeRecipient } from "../core/age/keys.ts";
 import type { RecordingSigner } from "../core/engine/signature.ts";
 import { ShrinkerError } from "../core/errors.ts";
-import { publicKeyWord, signMessage } from "../core/identity/p256.ts";
+import { type KeyPair, keyPair, signBytes } from "../core/identity/key.ts";
 import { readKeyFile } from "./key-files.ts";
 import type { Options } from "./options.ts";
 
@@ -17,11 +17,9 @@ function defaultIdentity(): string | undefined {
   return home.startsWith("/") ? join(home, ".config", "shrinker", "identity") : undefined;
 }
 
-function readPrivateKey(pem: string, path: string): KeyObject {
+function readPrivateKey(pem: string, path: string): KeyPair {
   try {
-    const key = createPrivateKey(pem);
-    if (key.asymmetricKeyDetails?.namedCurve !== "prime256v1") throw new Error("not on P-256");
-    return key;
+    return keyPair(createPrivateKey(pem));
   } catch (error) {
     const message = `Cannot sign with "${path}": it is no private key on P-256 in PEM; --no-sign leaves the bundle unsigned`;
     throw new ShrinkerError("input", message, { cause: error });
@@ -40,10 +38,10 @@ export async function readSigner(
   const given = options.text("identity");
   const path = given ?? defaultIdentity();
   if (path === undefined || (given === undefined && !existsSync(path))) return undefined;
-  const key = readPrivateKey(await readKeyFile(path, true), path);
+  const pair = readPrivateKey(await readKeyFile(path, true), path);
   return {
-    key: publicKeyWord(createPublicKey(key)),
+    key: pair.word,
     recipients: recipients.map(({ digest }) => digest),
-    sign: (message) => signMessage(key, message),
+    sign: (message) => signBytes(pair, message),
   };
 }

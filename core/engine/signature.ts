@@ -1,5 +1,5 @@
 import { IntegrityError } from "../errors.ts";
-import { verifySignature } from "../identity/p256.ts";
+import { verifyBytes } from "../identity/key.ts";
 import { decodeControl, encodeControl, Signature, type Signed } from "../wire/control.ts";
 import { FRAME } from "../wire/numbers.ts";
 import type { Link } from "./link.ts";
@@ -33,7 +33,7 @@ export async function checkSignature(link: Link, { key }: Signed): Promise<void>
   if (!frame) throw new IntegrityError(`${peer} ends before its signature: it is cut short`);
   if (frame.type !== FRAME.SIGNATURE) throw unexpected(frame);
   const found = decodeControl(Signature, frame.payload);
-  const right = found.key === key && verifySignature(key, signedMessage(link.digest()), found.signature);
+  const right = found.key === key && verifyBytes(key, signedMessage(link.digest()), found.signature);
   if (!right) throw new IntegrityError(`${peer} is not what ${key} has signed: it was changed since, or is a forgery`);
   if (padded) return;
   const more = await link.next();

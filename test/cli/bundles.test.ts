@@ -1,12 +1,11 @@
 // Bundles that are encrypted and signed, by the command: who may read them, and whose are received.
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { generateKeyPairSync } from "node:crypto";
 import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { generateX25519Identity, identityToRecipient } from "age-encryption";
 import { openAge } from "../../core/age/decrypt.ts";
 import { encryptTo } from "../../core/age/encrypt.ts";
 import { parseIdentities, parseRecipient } from "../../core/age/keys.ts";
-import { publicKeyWord } from "../../core/identity/p256.ts";
+import { generateKey } from "../../core/identity/key.ts";
 import { cli } from "../support/cli.ts";
 import { dial, listen, readAll } from "../transports/helpers.ts";
 import { type Workspace, workspace } from "./files.ts";
@@ -19,9 +18,9 @@ const run = (...args: string[]) => cli(args, { cwd: here.folder });
 
 /** A key of the sender's in a file; returns its public key. */
 function identity(name: string): string {
-  const { privateKey, publicKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
+  const { privateKey, word } = generateKey();
   writeFileSync(here.path(name), privateKey.export({ format: "pem", type: "pkcs8" }), { mode: 0o600 });
-  return publicKeyWord(publicKey);
+  return word;
 }
 
 async function ageKey(name: string): Promise<string> {

@@ -116,7 +116,7 @@ describe("--trust", () => {
       `p256:${"A".repeat(44)}`,
       key.recipient.text,
     ])
-      expect(() => trusted(word)).toThrow("as a public key");
+      expect(() => trusted(word)).toThrow("as a key");
   });
 
   test("takes bundles of these keys only", () => {
