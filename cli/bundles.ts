@@ -9,6 +9,7 @@ import { findTransport } from "./addresses.ts";
 import { readAgeIdentities } from "./key-files.ts";
 import type { Options } from "./options.ts";
 import { checkSender, readTrusted, type TrustedSenders } from "./senders.ts";
+import { readDomain } from "./settings.ts";
 
 /** Whose bundles are received, and with which keys they are read. */
 export interface BundleKeys {
@@ -18,7 +19,7 @@ export interface BundleKeys {
 }
 
 export async function readBundleKeys(options: Options): Promise<BundleKeys> {
-  return { identities: await readAgeIdentities(options), trusted: readTrusted(options) };
+  return { identities: await readAgeIdentities(options), trusted: await readTrusted(options, readDomain(options)) };
 }
 
 /** A bundle as it is received: decrypted where it is encrypted, with whether its signer is one to receive from. */

@@ -109,7 +109,6 @@ export const commands: readonly CommandSpec[] = [
         many: true,
         text: "Encrypt a bundle to a public key of age's, age1..., or to those in @FILE; may be repeated",
       },
-      IDENTITY,
       { name: "no-sign", text: "Leave a bundle unsigned, although there is a key to sign it with" },
       { name: "force", text: "Replace a bundle that exists" },
       { name: "dry-run", text: "Read everything, say what would be sent, and send nothing" },

@@ -1,8 +1,10 @@
 import type { AgeIdentity } from "../core/age/keys.ts";
 import { ShrinkerError } from "../core/errors.ts";
-import { parseKey } from "../core/identity/key.ts";
+import { permits } from "../core/identity/authorized-peers.ts";
+import { parsePoint } from "../core/identity/key.ts";
 import type { Signed } from "../core/wire/control.ts";
 import type { Options } from "./options.ts";
+import { findAuthorizedPeers } from "./trust.ts";
 
 /** Keys that bundles are taken from, with the names that they have here. */
 export type TrustedSenders = ReadonlyMap<string, string | undefined>;
@@ -10,12 +12,23 @@ export type TrustedSenders = ReadonlyMap<string, string | undefined>;
 /** Senders that are trusted at most. */
 const MAX_TRUSTED = 1024;
 
-/** Whom `--trust` names; undefined where nobody is configured, so that any bundle is taken. Throws `usage` for what is no key. */
-export function readTrusted(options: Options): TrustedSenders | undefined {
+/**
+ * Whom `--trust` names; without it, whoever may connect here for the same domain (authorized-peers). Undefined where nobody is configured, so that any
+ * bundle is taken. Throws `usage` for what is no key.
+ */
+export async function readTrusted(options: Options, domain: string): Promise<TrustedSenders | undefined> {
   const keys = options.all("trust");
   if (keys.length > MAX_TRUSTED) throw new ShrinkerError("usage", `--trust is given more than ${MAX_TRUSTED} times`);
-  for (const key of keys) parseKey(key);
-  return keys.length === 0 ? undefined : new Map(keys.map((key) => [key, undefined]));
+  const authorized = await findAuthorizedPeers(options);
+  const names = new Map(authorized.map(({ key, name }) => [key, name]));
+  for (const key of keys) parsePoint(key);
+  if (keys.length > 0) return new Map(keys.map((key) => [key, names.get(key)]));
+  if (authorized.length === 0) return undefined;
+  const now = new Date();
+  const valid = authorized.filter(
+    ({ permissions, expires }) => permits(permissions.domains, domain) && (expires === undefined || expires > now),
+  );
+  return new Map(valid.map(({ key, name }) => [key, name]));
 }
 
 /** How a bundle came, as far as its signer is concerned. */
@@ -39,7 +52,7 @@ export function checkSender(
   if (trusted && !signed) throw refused("is not signed, and only bundles of trusted senders are received here");
   if (!signed) return;
   if (trusted && !trusted.has(signed.key))
-    throw refused(`is signed by ${signed.key}, who is not trusted here (--trust)`);
+    throw refused(`is signed by ${signed.key}, who is not trusted here (--trust, authorized-peers)`);
   const { recipients } = signed;
   const toMe = recipients.some((recipient) => mine.some((key) => key.recipient.digest.equals(recipient)));
   if (encrypted && recipients.length > 0 && !toMe)

@@ -2,6 +2,7 @@ import { readFile, stat } from "node:fs/promises";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { fileError, ShrinkerError } from "../core/errors.ts";
+import type { AuthorizedPeer } from "../core/identity/authorized-peers.ts";
 import { type Identity, loadIdentity } from "../core/identity/identity.ts";
 import { parsePoint } from "../core/identity/key.ts";
 import { authorityOf } from "../core/identity/known-peers.ts";
@@ -13,20 +14,34 @@ import type { Options } from "./options.ts";
 
 const MAX_PASSPHRASE = 1024;
 
-/** Where keys and trust are kept. Throws `usage` for a user without a home, where the option doesn't say. */
-function configured(options: Options, option: string, name: string): string {
-  const given = options.text(option);
+type KeyOption = "identity" | "known-peers" | "authorized-peers";
+
+/** Where keys and trust are kept; undefined for a user without a home, where the option doesn't say. */
+function configured(options: Options, name: KeyOption): string | undefined {
+  const given = options.text(name);
   if (given !== undefined) return given;
   const xdg = process.env.XDG_CONFIG_HOME;
   if (xdg?.startsWith("/")) return join(xdg, "shrinker", name);
   const home = homedir();
-  if (home.startsWith("/")) return join(home, ".config", "shrinker", name);
-  throw new ShrinkerError("usage", `Where is it? This user has no home: give --${option} FILE`);
+  return home.startsWith("/") ? join(home, ".config", "shrinker", name) : undefined;
 }
 
-export const identityPath = (options: Options) => configured(options, "identity", "identity");
-export const knownPeersPath = (options: Options) => configured(options, "known-peers", "known-peers");
-export const authorizedPeersPath = (options: Options) => configured(options, "authorized-peers", "authorized-peers");
+/** As `configured`. Throws `usage` where there is no such place. */
+function needed(options: Options, name: KeyOption): string {
+  const path = configured(options, name);
+  if (path !== undefined) return path;
+  throw new ShrinkerError("usage", `Where is it? This user has no home: give --${name} FILE`);
+}
+
+export const identityPath = (options: Options) => needed(options, "identity");
+export const knownPeersPath = (options: Options) => needed(options, "known-peers");
+export const authorizedPeersPath = (options: Options) => needed(options, "authorized-peers");
+
+/** Who may connect here; nobody where nothing says so. */
+export async function findAuthorizedPeers(options: Options): Promise<readonly AuthorizedPeer[]> {
+  const path = configured(options, "authorized-peers");
+  return path === undefined ? [] : [...(await new AuthorizedPeers(path).current()).values()];
+}
 
 /** What `SHRINKER_PASSPHRASE` or `--passphrase-file` says; undefined where neither does. */
 export async function readPassphrase(options: Options): Promise<string | undefined> {
@@ -47,15 +62,22 @@ async function readPassphraseFile(path: string): Promise<string> {
   }
 }
 
-/** Reads the identity. Throws `input` where there is none. */
-export async function openIdentity(options: Options): Promise<Identity> {
-  const path = identityPath(options);
-  const identity = await loadIdentity(path, async () => {
+/** Reads the identity; undefined where there is none. */
+export async function findIdentity(options: Options): Promise<Identity | undefined> {
+  const path = configured(options, "identity");
+  if (path === undefined) return undefined;
+  return loadIdentity(path, async () => {
     const passphrase = await readPassphrase(options);
     if (passphrase !== undefined) return passphrase;
     throw new ShrinkerError("usage", `"${path}" is encrypted: give SHRINKER_PASSPHRASE, or --passphrase-file FILE`);
   });
+}
+
+/** As `findIdentity`. Throws `input` where there is none. */
+export async function openIdentity(options: Options): Promise<Identity> {
+  const identity = await findIdentity(options);
   if (identity) return identity;
+  const path = identityPath(options);
   const advice = "make one by `shrinker identity`, or pass --insecure on a network that you trust";
   throw new ShrinkerError("input", `There is no identity at "${path}": ${advice}`);
 }

@@ -81,6 +81,12 @@ export function systemCode(error: unknown): string | undefined {
   return typeof code === "string" ? code : undefined;
 }
 
+/** Whether a file system's error says that there is no such file, also because a folder on the way is none. */
+export function isMissing(error: unknown): boolean {
+  const code = systemCode(error);
+  return code === "ENOENT" || code === "ENOTDIR";
+}
+
 /**
  * Turns a file system's error into one that names the file and the remedy; leaves a `ShrinkerError` as it is.
  * @param doing what was tried, such as `Cannot read`

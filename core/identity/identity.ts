@@ -2,7 +2,7 @@ import { createPrivateKey } from "node:crypto";
 import { constants } from "node:fs";
 import { type FileHandle, mkdir, open } from "node:fs/promises";
 import { dirname } from "node:path";
-import { fileError, ShrinkerError } from "../errors.ts";
+import { fileError, isMissing, ShrinkerError } from "../errors.ts";
 import { writeWhole } from "../files/whole.ts";
 import { certifySuccessor, MAX_SUCCESSIONS, pem } from "./certificates.ts";
 import { generateKey, type KeyPair, keyPair } from "./key.ts";
@@ -111,7 +111,7 @@ async function readPrivate(path: string): Promise<string | undefined> {
   try {
     handle = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
   } catch (error) {
-    if ((error as { code?: string }).code === "ENOENT") return undefined;
+    if (isMissing(error)) return undefined;
     throw fileError("Cannot read the identity", path, error);
   }
   try {

@@ -1,7 +1,7 @@
 import { constants, promises as fs } from "node:fs";
 import { mkdir } from "node:fs/promises";
 import { dirname } from "node:path";
-import { fileError, ShrinkerError, systemCode } from "../errors.ts";
+import { fileError, isMissing, ShrinkerError } from "../errors.ts";
 import { writeWhole } from "../files/whole.ts";
 import { type AuthorizedPeer, parseAuthorizedPeers } from "./authorized-peers.ts";
 import { type KnownPeers, parseKnownPeers } from "./known-peers.ts";
@@ -23,7 +23,7 @@ export async function readPeerFile(path: string): Promise<{ text: string; stamp:
     const { bytesRead } = await handle.read(bytes, 0, bytes.length, 0);
     return { text: bytes.toString("utf8", 0, bytesRead), stamp: `${stat.ino} ${stat.mtimeNs} ${stat.size}` };
   } catch (error) {
-    if (systemCode(error) === "ENOENT") return undefined;
+    if (isMissing(error)) return undefined;
     throw fileError("Cannot read", path, error);
   }
 }

@@ -124,6 +124,24 @@ describe("a bundle that is not received", () => {
   });
 });
 
+test("whoever may connect here is trusted, for the domains that they may use, and has a name", async () => {
+  const receive = async (line: string, bundle: string) => {
+    writeFileSync(here.path("peers"), line, { mode: 0o600 });
+    const output = here.path(`by-${Math.random()}`);
+    return await run("receive", `file:${bundle}`, "--output", output, "--authorized-peers", "peers", "--json");
+  };
+  const ours = `${keys.ours} name=site-a`;
+  const [named, foreign, domain, expired, unsigned] = [
+    await receive(`${ours} domains=x,default\n`, "signed.bundle"),
+    await receive(`${keys.theirs} name=site-b\n`, "signed.bundle"),
+    await receive(`${ours} domains=x\n`, "signed.bundle"),
+    await receive(`${ours} expires=2020-01-01\n`, "signed.bundle"),
+    await receive(`${ours}\n`, "plain.bundle"),
+  ];
+  expect(named.events().at(-1)).toMatchObject({ ok: true, signed: { key: keys.ours, name: "site-a" } });
+  expect([foreign, domain, expired, unsigned].map(({ code }) => code)).toEqual([4, 4, 4, 4]);
+});
+
 test("a signed bundle that a reader has encrypted again, to others, is refused", async () => {
   const theirs = await ageKey("third.key");
   const mine = await parseIdentities(readFileSync(here.path("age.key"), "utf8"), "age.key");

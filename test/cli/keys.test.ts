@@ -103,11 +103,14 @@ test("--identity signs, and what is no such key is refused", async () => {
 describe("--trust", () => {
   const arrived = { peer: "file:a", encrypted: false };
   const trusted = (...words: string[]) =>
-    readTrusted(options("receive", ...words.flatMap((word) => ["--trust", word])));
+    readTrusted(
+      options("receive", "--authorized-peers", here.path("nothing"), ...words.flatMap((word) => ["--trust", word])),
+      "default",
+    );
 
-  test("names keys, and nothing else", () => {
-    expect(trusted()).toBe(undefined);
-    expect([...trusted(ours.key, ours.key)!.keys()]).toEqual([ours.key]);
+  test("names keys, and nothing else", async () => {
+    expect(await trusted()).toBe(undefined);
+    expect([...(await trusted(ours.key, ours.key))!.keys()]).toEqual([ours.key]);
     for (const word of [
       "",
       "p256:",
@@ -116,19 +119,21 @@ describe("--trust", () => {
       `p256:${"A".repeat(44)}`,
       key.recipient.text,
     ])
-      expect(() => trusted(word)).toThrow("as a key");
+      expect((await errorOf(trusted(word))).message).toContain("as a key");
   });
 
-  test("takes bundles of these keys only", () => {
+  test("takes bundles of these keys only", async () => {
     const foreign = { key: signer().key, recipients: [] };
     const own = { key: ours.key, recipients: [] };
-    const check = (signed: typeof own | undefined, ...words: string[]) =>
-      checkSender(signed, trusted(...words), [], arrived);
-    check(undefined);
-    check(foreign);
-    check(own, ours.key);
-    expect(() => check(undefined, ours.key)).toThrow("is not signed");
-    expect(() => check(foreign, ours.key)).toThrow("who is not trusted here");
+    const [anybody, us] = [await trusted(), await trusted(ours.key)];
+    for (const [signed, whom] of [
+      [undefined, anybody],
+      [foreign, anybody],
+      [own, us],
+    ] as const)
+      checkSender(signed, whom, [], arrived);
+    expect(() => checkSender(undefined, us, [], arrived)).toThrow("is not signed");
+    expect(() => checkSender(foreign, us, [], arrived)).toThrow("who is not trusted here");
   });
 
   test("what was encrypted again, to others than the signer named, is refused", () => {
