@@ -101,8 +101,9 @@ describe("what can't be read", () => {
   test("for it changed meanwhile", async () => {
     writeFileSync(at("disk"), disk);
     const source = await open("disk");
-    const touch = () => utimesSync(at("disk"), 1000, 1000);
-    expect((await failure(within(readAll(source, touch)))).message).toContain("it changed while it was read");
+    // Not with the first piece: by then a disk of this size may have been read ahead, and looked at.
+    utimesSync(at("disk"), 1000, 1000);
+    expect((await failure(within(readAll(source)))).message).toContain("it changed while it was read");
     expect(program.runs()).toBe(false);
   });
 
