@@ -23,6 +23,8 @@ export interface CliOptions {
   readonly env?: Readonly<Record<string, string>>;
   readonly cwd?: string;
   readonly input?: Uint8Array;
+  /** The program and its first arguments, in the place of those of the runtime that runs the tests. */
+  readonly command?: readonly string[];
 }
 
 export interface CliResult {
@@ -45,7 +47,7 @@ const SECONDS = 60;
 
 /** Starts the command; it is killed when it is disposed of, or after a minute. */
 export function startCli(args: readonly string[], options: CliOptions = {}): RunningCli {
-  const [program, ...first] = COMMAND as [string, ...string[]];
+  const [program, ...first] = (options.command ?? COMMAND) as [string, ...string[]];
   const child = spawn(program, [...first, ...args], {
     cwd: options.cwd,
     env: { ...env, ...options.env },
