@@ -1,12 +1,13 @@
 /** The only file that knows which runtime it is on. Everything else uses `node:` APIs that all of them have. */
 import { hash } from "node:crypto";
+import type { DenoQuic, QuicApi } from "./transport/quic-api.ts";
 
 interface BunGlobal {
   readonly version: string;
   readonly CryptoHasher: { hash(algorithm: "sha256", input: Uint8Array, into: Uint8Array): void };
 }
 
-interface DenoGlobal {
+interface DenoGlobal extends Partial<DenoQuic> {
   readonly version: { readonly deno: string };
   dlopen(library: string, symbols: object): Library;
 }
@@ -38,6 +39,24 @@ export const scriptCommand: readonly [string, ...string[]] = deno
 
 /** Whether TLS reads its socket even while whoever consumes it has paused (Deno 2.9): a peer could fill the memory. */
 export const tlsReadsAhead: boolean = deno !== undefined;
+
+/** The QUIC of this runtime; undefined on one that has none, or where it is switched off. */
+export async function loadQuic(): Promise<QuicApi | undefined> {
+  if (deno) {
+    const { QuicEndpoint, connectQuic } = deno;
+    return QuicEndpoint && connectQuic && { deno: { QuicEndpoint, connectQuic } };
+  }
+  const { emitWarning } = process;
+  // That it is experimental is no news to users, who didn't choose it.
+  process.emitWarning = () => {};
+  try {
+    return { node: await import("node:quic") };
+  } catch {
+    return undefined;
+  } finally {
+    process.emitWarning = emitWarning;
+  }
+}
 
 /** Writes the SHA-256 of `input` into the 32 bytes of `into`. */
 export const sha256Into: (input: Uint8Array, into: Uint8Array) => void = bun

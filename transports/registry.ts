@@ -2,12 +2,14 @@ import type { Transport, TransportRegistry } from "../core/transport/transport.t
 import { bundle } from "./bundle.ts";
 import { exec } from "./exec.ts";
 import { memory } from "./memory.ts";
+import { quic } from "./quic.ts";
 import { tcp } from "./tcp.ts";
 import { unix } from "./unix.ts";
 
 const known: readonly Transport[] = [
   tcp, //
   unix,
+  quic,
   exec,
   bundle,
   memory,

@@ -1,0 +1,192 @@
+import { abortReason, LinkError, ShrinkerError } from "../core/errors.ts";
+import { loadQuic, runtime } from "../core/runtime.ts";
+import { type DialSecurity, type ListenSecurity, renewed, requireSecurity } from "../core/transport/security.ts";
+import type { Connection, Listener, Transport } from "../core/transport/transport.ts";
+import { acceptQueue } from "./accept.ts";
+import { socketError } from "./advice.ts";
+import { formatHostPort, lookupHost, parseHostPort, reachAny } from "./host.ts";
+import { dialAnybody, listenAsNobody } from "./nobody.ts";
+import { quicConnection } from "./quic/connection.ts";
+import { denoQuic } from "./quic/deno.ts";
+import { nodeQuic } from "./quic/node.ts";
+import { ALPN, type ArrivingPeer, QuicFailure, type QuicRuntime, type QuicServer } from "./quic/runtime.ts";
+import { unreachable } from "./quic/unreachable.ts";
+import { CONNECT_MS } from "./socket.ts";
+import { UntrustedPeerError } from "./tls.ts";
+
+/** A connection that has been silent for this long is dead. While it lives, the runtimes ask for signs of life. */
+const IDLE_MS = 15_000;
+/** What a stranger has to make the handshake and to open its stream. */
+const HANDSHAKE_MS = 10_000;
+/** Handshakes under way at a listener: strangers must not make us hold more. */
+const MAX_HANDSHAKES = 64;
+/** How often a listener looks whether its certificate is to be renewed. */
+const RENEWAL_MS = 60_000;
+
+export interface QuicTimes {
+  /** Milliseconds that a host gets to answer, over all of its addresses. */
+  readonly connect: number;
+  readonly idle: number;
+  readonly handshake: number;
+  readonly renewal: number;
+}
+
+const TIMES: QuicTimes = { connect: CONNECT_MS, idle: IDLE_MS, handshake: HANDSHAKE_MS, renewal: RENEWAL_MS };
+
+/** `quic://HOST:PORT`: a connection of QUIC (RFC 9000) with one stream, by what the runtime has. */
+export function quicTransport(times: QuicTimes = TIMES): Transport {
+  return {
+    scheme: "quic",
+    resumable: true,
+    authenticates: true,
+    async dial(address, { signal, insecure = false, security }) {
+      const { host, port } = parseHostPort(address);
+      requireSecurity(address, security, insecure);
+      if (port === 0) throw new ShrinkerError("usage", `Cannot connect to "${address.text}": give the peer's port`);
+      const quic = await implementation(address.text);
+      const hosts = await lookupHost(address, host, signal);
+      const dialling = { quic, port, peer: address.text, security: security ?? dialAnybody(), idleMs: times.idle };
+      return reachAny(hosts, signal, (ip, timeoutMs) => connect(ip, { ...dialling, signal, timeoutMs }), times.connect);
+    },
+    async listen(address, { signal, insecure = false, security, readAhead }) {
+      const { host, port } = parseHostPort(address);
+      requireSecurity(address, security, insecure);
+      const quic = await implementation(address.text);
+      const [ip] = await lookupHost(address, host, signal);
+      return serve(ip!, port, { quic, text: address.text, signal, security, readAhead, times });
+    },
+  };
+}
+
+export const quic: Transport = quicTransport();
+
+let loading: Promise<QuicRuntime | undefined> | undefined;
+
+/** Throws `usage` on a runtime that has no QUIC. */
+async function implementation(text: string): Promise<QuicRuntime> {
+  loading ??= loadQuic().then((api) => api && ("node" in api ? nodeQuic(api.node) : denoQuic(api.deno)));
+  const quic = await loading;
+  if (quic) return quic;
+  const advice = "use tcp://HOST:PORT, at both ends; or run it by Bun, or by Deno with --unstable-net";
+  throw new ShrinkerError("usage", `Cannot use ${text}: ${runtime} has no QUIC; ${advice}`);
+}
+
+interface Dialling {
+  readonly quic: QuicRuntime;
+  readonly port: number;
+  readonly peer: string;
+  readonly security: DialSecurity;
+  readonly signal: AbortSignal;
+  readonly timeoutMs: number;
+  readonly idleMs: number;
+}
+
+async function connect(ip: string, dialling: Dialling): Promise<Connection> {
+  const { quic, port, peer, security, signal, timeoutMs, idleMs } = dialling;
+  if (signal.aborted) throw abortReason(signal);
+  const attempt = new AbortController();
+  const late = new AbortController();
+  const onAbort = () => attempt.abort();
+  signal.addEventListener("abort", onAbort);
+  let failure: QuicFailure | undefined;
+  const giveUp = (code: "ETIMEDOUT" | "ECONNREFUSED") => {
+    failure ??= new QuicFailure(code);
+    attempt.abort();
+  };
+  const timer = setTimeout(() => giveUp("ETIMEDOUT"), timeoutMs);
+  void unreachable(ip, port, late.signal).then(() => giveUp("ECONNREFUSED"));
+  try {
+    const link = await quic.dial(ip, port, { security, signal: attempt.signal, idleMs });
+    if (!attempt.signal.aborted) return quicConnection(link, peer, { opens: true });
+    await link.close();
+    throw failure ?? abortReason(signal);
+  } catch (error) {
+    if (signal.aborted) throw abortReason(signal);
+    throw explain("Cannot connect to", peer, failure ?? error);
+  } finally {
+    clearTimeout(timer);
+    late.abort();
+    signal.removeEventListener("abort", onAbort);
+  }
+}
+
+interface Serving {
+  readonly quic: QuicRuntime;
+  readonly text: string;
+  readonly signal: AbortSignal;
+  readonly security: ListenSecurity | undefined;
+  readonly readAhead: number | undefined;
+  readonly times: QuicTimes;
+}
+
+async function serve(ip: string, port: number, serving: Serving): Promise<Listener> {
+  const { quic, text, signal, security = listenAsNobody(), readAhead, times } = serving;
+  if (signal.aborted) throw abortReason(signal);
+  const peers = acceptQueue();
+  const strangers = new Set<ArrivingPeer>();
+
+  async function welcome(stranger: ArrivingPeer): Promise<void> {
+    strangers.add(stranger);
+    // The oldest: who means to shake hands takes moments, and is not kept out by those who never do.
+    if (strangers.size > MAX_HANDSHAKES)
+      for (const oldest of strangers) {
+        strangers.delete(oldest);
+        oldest.drop();
+        break;
+      }
+    const timer = setTimeout(stranger.drop, times.handshake);
+    try {
+      const link = await stranger.link;
+      const peer = formatHostPort("quic", link.remote.ip, link.remote.port);
+      peers.offer(quicConnection(link, peer, { readAhead }));
+    } catch {
+      stranger.drop();
+    } finally {
+      clearTimeout(timer);
+      strangers.delete(stranger);
+    }
+  }
+
+  const current = await renewed(security, (credentials) => credentials);
+  let credentials = await current();
+  let server: QuicServer;
+  try {
+    server = await quic.listen(ip, port, { credentials, idleMs: times.idle, onPeer: (one) => void welcome(one) });
+  } catch (error) {
+    throw explain("Cannot listen at", text, error);
+  }
+  let open = true;
+  const renewal = setInterval(async () => {
+    // Where new ones can't be had, the old ones are shown for as long as they last.
+    const fresh = await current().catch(() => credentials);
+    if (fresh !== credentials && open) server.renew(fresh);
+    credentials = fresh;
+  }, times.renewal);
+  renewal.unref();
+  const close = (error?: Error) => {
+    if (!open) return;
+    open = false;
+    signal.removeEventListener("abort", onAbort);
+    clearInterval(renewal);
+    peers.close(error);
+    server.close();
+  };
+  const onAbort = () => close(abortReason(signal));
+  signal.addEventListener("abort", onAbort);
+  if (signal.aborted) onAbort();
+  return { address: formatHostPort("quic", ip, server.port), accept: peers.accept, close: async () => close() };
+}
+
+function explain(doing: string, peer: string, error: unknown): ShrinkerError {
+  if (error instanceof QuicFailure) {
+    if (error.code === "UNTRUSTED") return new UntrustedPeerError(peer, undefined, { cause: error });
+    if (error.code === "PROTOCOL")
+      return new LinkError(
+        `${doing} ${peer}: it speaks another protocol than ${ALPN}; is it a shrinker of this version?`,
+        {
+          cause: error,
+        },
+      );
+  }
+  return socketError(doing, peer, error);
+}
