@@ -1,6 +1,12 @@
 import { abortReason, LinkError, ShrinkerError } from "../core/errors.ts";
 import { loadQuic, runtime } from "../core/runtime.ts";
-import { type DialSecurity, type ListenSecurity, renewed, requireSecurity } from "../core/transport/security.ts";
+import {
+  type DialSecurity,
+  type ListenSecurity,
+  renewed,
+  requireSecurity,
+  UntrustedPeerError,
+} from "../core/transport/security.ts";
 import type { Connection, Listener, Transport } from "../core/transport/transport.ts";
 import { acceptQueue } from "./accept.ts";
 import { socketError } from "./advice.ts";
@@ -12,7 +18,6 @@ import { nodeQuic } from "./quic/node.ts";
 import { ALPN, type ArrivingPeer, QuicFailure, type QuicRuntime, type QuicServer } from "./quic/runtime.ts";
 import { unreachable } from "./quic/unreachable.ts";
 import { CONNECT_MS } from "./socket.ts";
-import { UntrustedPeerError } from "./tls.ts";
 
 /** A connection that has been silent for this long is dead. While it lives, the runtimes ask for signs of life. */
 const IDLE_MS = 15_000;
@@ -179,7 +184,7 @@ async function serve(ip: string, port: number, serving: Serving): Promise<Listen
 
 function explain(doing: string, peer: string, error: unknown): ShrinkerError {
   if (error instanceof QuicFailure) {
-    if (error.code === "UNTRUSTED") return new UntrustedPeerError(peer, undefined, { cause: error });
+    if (error.code === "UNTRUSTED") return new UntrustedPeerError(peer, error.claims, { cause: error });
     if (error.code === "PROTOCOL")
       return new LinkError(
         `${doing} ${peer}: it speaks another protocol than ${ALPN}; is it a shrinker of this version?`,

@@ -3,6 +3,7 @@ import { isIPv6 } from "node:net";
 import type { QuicSession, QuicStream, SessionOptions } from "node:quic";
 import { setTimeout as sleep } from "node:timers/promises";
 import { abortReason } from "../../core/errors.ts";
+import { isKeyWord } from "../../core/identity/key.ts";
 import type { NodeQuic } from "../../core/transport/quic-api.ts";
 import type { Credentials } from "../../core/transport/security.ts";
 import {
@@ -38,6 +39,7 @@ export function nodeQuic(quic: NodeQuic): QuicRuntime {
       // Of its own: a connection that is given up takes its socket with it.
       const endpoint = new quic.QuicEndpoint({ address: isIPv6(ip) ? "[::]:0" : "0.0.0.0:0" });
       let onAbort: (() => void) | undefined;
+      let issuer: string | undefined;
       try {
         const session = await quic.connect(socketAddress(ip, port), {
           ...sessionOptions(options, 0),
@@ -46,6 +48,10 @@ export function nodeQuic(quic: NodeQuic): QuicRuntime {
           ca: Buffer.from(security.anchor),
           servername: security.serverName,
           verifyPeer: "auto",
+          // The last moment at which an untrusted certificate is shown.
+          onhandshake(this: QuicSession) {
+            issuer = issuerOf(this);
+          },
         });
         // Also the reason of `opened`, and of every stream.
         session.closed.catch(() => {});
@@ -55,11 +61,11 @@ export function nodeQuic(quic: NodeQuic): QuicRuntime {
         // Fails closed, should a runtime forget what it was asked for.
         if (info.validationErrorReason) throw new QuicFailure("UNTRUSTED", info.validationErrorReason);
         const stream = await session.createBidirectionalStream({ highWaterMark: WRITE_AHEAD });
-        return nodeLink(session, stream, () => endpoint.close());
+        return nodeLink(session, stream, { issuer, closed: () => endpoint.close() });
       } catch (error) {
         endpoint.close().catch(() => {});
         if (signal.aborted) throw abortReason(signal);
-        throw failure(error);
+        throw failure(error, issuer);
       } finally {
         if (onAbort) signal.removeEventListener("abort", onAbort);
       }
@@ -134,7 +140,18 @@ function accepted(session: QuicSession): Promise<QuicLink> {
   });
 }
 
-function nodeLink(session: QuicSession, stream: QuicStream, closed?: () => Promise<void>): QuicLink {
+/** The name of the key that a listener's certificate was issued by, where it is a key's word. */
+function issuerOf(session: QuicSession): string | undefined {
+  const name = /(?:^|\n)CN=(.+)/.exec(session.peerCertificate?.issuer ?? "")?.[1];
+  return name !== undefined && isKeyWord(name) ? name : undefined;
+}
+
+interface Dialled {
+  readonly issuer: string | undefined;
+  closed(): Promise<void>;
+}
+
+function nodeLink(session: QuicSession, stream: QuicStream, dialled?: Dialled): QuicLink {
   stream.closed.catch(() => {});
   const { remote } = session.path ?? {};
   const writer = stream.writer as Writer;
@@ -146,7 +163,7 @@ function nodeLink(session: QuicSession, stream: QuicStream, closed?: () => Promi
   );
   return {
     remote: { ip: remote?.address ?? "unknown", port: remote?.port ?? 0 },
-    issuer: /(?:^|\n)CN=(.+)/.exec(session.peerCertificate?.issuer ?? "")?.[1],
+    issuer: dialled?.issuer,
     async read() {
       const { value, done } = await input.next().catch(() => ({ value: undefined, done: true }));
       // Why it ended is the connection's to say.
@@ -162,7 +179,7 @@ function nodeLink(session: QuicSession, stream: QuicStream, closed?: () => Promi
     },
     async close() {
       session.destroy(undefined, { code: CLOSED, type: "application" });
-      await closed?.();
+      await dialled?.closed();
     },
   };
 }
@@ -172,10 +189,10 @@ async function room(writer: Writer): Promise<void> {
   for (let ms = LOOK_MS.first; writer.desiredSize === 0; ms = Math.min(2 * ms, LOOK_MS.last)) await sleep(ms);
 }
 
-function failure(error: unknown): QuicFailure {
+function failure(error: unknown, claims?: string): QuicFailure {
   if (error instanceof QuicFailure) return error;
   const { errorCode, type, message = "" } = (error ?? {}) as { errorCode?: bigint; type?: string; message?: string };
-  if (/certificate validation failed/.test(message)) return new QuicFailure("UNTRUSTED", error);
+  if (/certificate validation failed/.test(message)) return new QuicFailure("UNTRUSTED", error, claims);
   if (type === "transport" && errorCode !== undefined) {
     if (errorCode >= 0x100n && errorCode < 0x200n && !/timed out/.test(message))
       return alertFailure(Number(errorCode) - 0x100, error);

@@ -43,7 +43,7 @@ export interface QuicServer {
 /** One connection, with its one stream. */
 export interface QuicLink {
   readonly remote: { readonly ip: string; readonly port: number };
-  /** The common name of whoever issued the peer's certificate, where the runtime shows it. */
+  /** At the dialler: the key that the listener's certificate was issued by, as text, where the runtime shows it. */
   readonly issuer?: string | undefined;
   /** The next bytes of the stream, the caller's to keep. Rejects with a `QuicFailure` once it is broken, or at its end. */
   read(): Promise<readonly Uint8Array[]>;
@@ -56,10 +56,13 @@ export interface QuicLink {
 /** Why a connection could not be made, or broke: a system error's code where one fits, so that it gets its advice. */
 export class QuicFailure extends Error {
   readonly code: "UNTRUSTED" | "PROTOCOL" | "ETIMEDOUT" | "ECONNREFUSED" | "ECONNRESET" | "EADDRINUSE" | "OTHER";
-  constructor(code: QuicFailure["code"], cause?: unknown) {
+  /** Of an untrusted listener, the key that its certificate names, as text, where the runtime shows it. */
+  readonly claims: string | undefined;
+  constructor(code: QuicFailure["code"], cause?: unknown, claims?: string) {
     super(cause instanceof Error ? cause.message : String(cause ?? code), { cause });
     this.name = "QuicFailure";
     this.code = code;
+    this.claims = claims;
   }
 }
 

@@ -1,0 +1,128 @@
+import { describe, expect, test } from "bun:test";
+import fc from "fast-check";
+import { MAX_GRANT, PIECE_COST, Unframer, WORD, word } from "../../transports/quic/framing.ts";
+import { FIRST_WINDOW, ReceiveWindow, SendWindow } from "../../transports/quic/window.ts";
+
+/** What comes of a stream that arrives in parts of these lengths, over and over. */
+function taken(stream: Uint8Array, lengths: readonly number[]) {
+  const said: string[] = [];
+  const bytes: Uint8Array[] = [];
+  const unframer = new Unframer("peer", {
+    begins: (length) => said.push(`piece ${length}`),
+    bytes: (part) => bytes.push(part),
+    ended: () => said.push("ended"),
+    dropped: () => said.push("dropped"),
+    heard: () => said.push("heard"),
+    granted: (count) => said.push(`granted ${count}`),
+  });
+  for (let at = 0, i = 0; at < stream.length; i++) {
+    const length = lengths[i % lengths.length]!;
+    unframer.take(stream.subarray(at, at + length));
+    at += length;
+  }
+  return { said, bytes: Buffer.concat(bytes), left: unframer.left };
+}
+
+const lengths = fc.array(fc.integer({ min: 1, max: 40 }), { minLength: 1, maxLength: 5 });
+
+describe("the framing of quic", () => {
+  test("pieces and words come out as they went in, however they are cut", () => {
+    const pieces = fc.array(fc.uint8Array({ minLength: 1, maxLength: 50 }), { maxLength: 8 });
+    const grants = fc.array(fc.integer({ min: 1, max: MAX_GRANT }), { maxLength: 8 });
+    fc.assert(
+      fc.property(pieces, grants, lengths, (sent, granted, cut) => {
+        const stream = [word(WORD.OPENED)];
+        const said: string[] = [];
+        for (const [i, piece] of sent.entries()) {
+          stream.push(word(piece.length), Buffer.from(piece));
+          said.push(`piece ${piece.length}`);
+          if (granted[i] === undefined) continue;
+          stream.push(word(WORD.GRANT + granted[i]));
+          said.push(`granted ${granted[i]}`);
+        }
+        stream.push(word(WORD.ENDED), word(WORD.HEARD));
+        const got = taken(Buffer.concat(stream), cut);
+        expect(got.said).toEqual([...said, "ended", "heard"]);
+        expect(Buffer.compare(got.bytes, Buffer.concat(sent))).toBe(0);
+        expect(got.left).toBe(0);
+      }),
+    );
+  });
+
+  test.each([
+    ["nothing at all", [0]],
+    ["a piece after the end", [WORD.ENDED, 1]],
+    ["a second end", [WORD.ENDED, WORD.ENDED]],
+    ["an opening that is not the first", [WORD.HEARD, WORD.OPENED]],
+    ["a grant of nothing", [WORD.GRANT]],
+    ["what no version knows", [0xffff_ff00]],
+  ])("%s is refused", (_, words) => {
+    expect(() => taken(Buffer.concat(words.map(word)), [3])).toThrow(/broke the framing/);
+  });
+
+  test("any bytes are taken or refused, never more than came", () => {
+    fc.assert(
+      fc.property(fc.uint8Array({ maxLength: 200 }), lengths, (stream, cut) => {
+        try {
+          expect(taken(stream, cut).bytes.length).toBeLessThanOrEqual(stream.length);
+        } catch (error) {
+          expect(error).toHaveProperty("code", "integrity");
+        }
+      }),
+    );
+  });
+});
+
+describe("the windows of quic", () => {
+  test("who sends what it is granted is never refused, never stops for good, and never has more than the most under way", async () => {
+    const most = 4 * FIRST_WINDOW;
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(fc.integer({ min: 1, max: FIRST_WINDOW }), { minLength: 1, maxLength: 60 }),
+        fc.integer({ min: 1, max: 4 }),
+        async (writes, slowness) => {
+          const incoming = new ReceiveWindow("peer", most);
+          const outgoing = new SendWindow();
+          const waiting: number[] = [];
+          let size = 0;
+          const take = () => {
+            size -= waiting.shift()! + PIECE_COST;
+            const more = incoming.grant(size, 0);
+            if (more > 0) outgoing.granted(more);
+          };
+          for (const [i, write] of writes.entries()) {
+            for (let left = write; left > 0; ) {
+              const next = outgoing.next(left);
+              let length: number | undefined;
+              next.then((now) => {
+                length = now;
+              });
+              await Promise.resolve();
+              // Whoever reads takes what there is, should the writer have to wait.
+              while (length === undefined) {
+                if (waiting.length > 0) take();
+                await Promise.resolve();
+              }
+              incoming.spend(length);
+              waiting.push(length);
+              size += length + PIECE_COST;
+              incoming.check(size);
+              expect(size).toBeLessThanOrEqual(most);
+              left -= length;
+            }
+            if (i % slowness === 0 && waiting.length > 0) take();
+          }
+        },
+      ),
+      { numRuns: 30 },
+    );
+  });
+
+  test("who sends more, or cuts it to shreds, is refused", () => {
+    const incoming = new ReceiveWindow("peer", FIRST_WINDOW);
+    incoming.spend(FIRST_WINDOW - PIECE_COST);
+    expect(() => incoming.spend(1)).toThrow(/more than it was granted/);
+    expect(() => incoming.check(2 * FIRST_WINDOW)).not.toThrow();
+    expect(() => incoming.check(2 * FIRST_WINDOW + 1)).toThrow(/more than it was granted/);
+  });
+});
