@@ -4,8 +4,9 @@ import { join } from "node:path";
 import { issueLeaf, synthesizeAnchor } from "../../core/identity/certificates.ts";
 import { generateKey } from "../../core/identity/key.ts";
 import { SERVER_NAME } from "../../core/transport/security.ts";
+import { stripedTransport } from "../../transports/striped.ts";
 import { transportCompliance } from "./compliance.ts";
-import { dial, listen, program, readAll } from "./helpers.ts";
+import { at, dial, listen, program, readAll } from "./helpers.ts";
 
 const open = (text: string, signal: AbortSignal, options = {}) => dial(text, { signal, ...options });
 
@@ -41,6 +42,31 @@ for (const [name, options] of [
       dial: (signal) => open(listener.address, signal, options.dial),
       listenElsewhere: (signal) => listen("tcp://127.0.0.1:0", { signal, ...options.listen }),
       dialNothing: (signal) => open(gone.address, signal, options.dial),
+      close: () => listener.close(),
+    };
+  });
+}
+
+// Whatever carries them: several connections do as one does.
+for (const [scheme, connections] of [
+  ["memory", 3],
+  ["tcp", 2],
+] as const) {
+  transportCompliance(`${scheme}: (${connections} connections)`, async () => {
+    const anywhere = () => (scheme === "memory" ? `memory:several${names++}` : "tcp://127.0.0.1:0");
+    const striped = stripedTransport(at(anywhere()).transport, connections);
+    const listenAt = (signal: AbortSignal) => striped.listen(at(anywhere()).address, { signal, insecure: true });
+    const { signal } = new AbortController();
+    const [listener, gone] = [await listenAt(signal), await listenAt(signal)];
+    await gone.close();
+    const dialAt = (address: string, signal: AbortSignal) =>
+      striped.dial(at(address).address, { signal, insecure: true });
+    return {
+      listener,
+      endsWhileWriting: scheme === "memory" || !onDeno,
+      dial: (signal) => dialAt(listener.address, signal),
+      listenElsewhere: listenAt,
+      dialNothing: (signal) => dialAt(gone.address, signal),
       close: () => listener.close(),
     };
   });
