@@ -4,6 +4,11 @@ const COMMON: readonly OptionSpec[] = [
   { name: "json", text: "Print events and a summary, as one JSON object a line" },
   { name: "quiet", text: "Print nothing but errors" },
 ];
+const CONNECTIONS: OptionSpec = {
+  name: "connections",
+  value: "N",
+  text: "Connections that carry the session, for links that are fast and long: 1 to 16 (default: 1)",
+};
 const DOMAIN: OptionSpec = {
   name: "domain",
   value: "NAME",
@@ -99,6 +104,7 @@ export const commands: readonly CommandSpec[] = [
         text: "zstd, lz4, none, or auto: by what is slower, link or processor (default: zstd)",
       },
       { name: "bandwidth", value: "RATE", text: "Send no faster, such as 100Mbit or 12MB" },
+      CONNECTIONS,
       { name: "parallel", value: "N", text: "Machines that are sent at once (default: 1; guests that run: 2)" },
       ...LIVE,
       FORMAT,
@@ -188,6 +194,7 @@ export const commands: readonly CommandSpec[] = [
         text: "zstd, lz4, none, or auto: by what is slower, link or processor (default: auto)",
       },
       { name: "bandwidth", value: "RATE", text: "Send no faster, such as 100Mbit or 12MB" },
+      CONNECTIONS,
       { name: "once", text: "End when no connection is left, once there was one" },
       DOMAIN,
       { name: "spool", value: "DIR", text: "Folder on a disk for contents that may be referred to again" },

@@ -12,6 +12,7 @@ import { TunnelEntrance } from "../core/tunnel/entrance.ts";
 import { findTransport, openEndpoint } from "./addresses.ts";
 import { chooseCodec, readCompress } from "./codec.ts";
 import type { Invocation } from "./command.ts";
+import { overConnections } from "./connections.ts";
 import { asError, exitCode } from "./exit.ts";
 import { startFakes } from "./fakes.ts";
 import { startGuardian } from "./guarding.ts";
@@ -47,12 +48,13 @@ const SPOOL_LIMIT = 64 * 2 ** 30;
 export async function migrateLive(specs: readonly LiveSpec[], to: string, invocation: Invocation): Promise<number> {
   const { options, output, interrupt } = invocation;
   const { signal } = interrupt;
-  const { address, transport, insecure } = await openEndpoint(to, invocation);
+  const { address, transport: one, insecure } = await openEndpoint(to, invocation);
   if (address.scheme === "file")
     throw new ShrinkerError(
       "usage",
       "Guests that run can't go into a bundle: save their streams, or move them over a link",
     );
+  const transport = overConnections(one, options);
   const state = readState(options);
   if (state === undefined) throw needsState();
   const bandwidth = options.read("bandwidth", parseRate);

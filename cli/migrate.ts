@@ -7,6 +7,7 @@ import { openEndpoint } from "./addresses.ts";
 import { readAgainst } from "./against.ts";
 import { chooseCodec, readCompress } from "./codec.ts";
 import type { Action } from "./command.ts";
+import { overConnections } from "./connections.ts";
 import { discardingConnection } from "./discard.ts";
 import { askDestination } from "./dry-run.ts";
 import { readRecipients } from "./key-files.ts";
@@ -33,7 +34,8 @@ export const migrate: Action = async (invocation) => {
   if (to === undefined) throw new ShrinkerError("usage", "Where to? Give --to ADDRESS, such as --to tcp://HOST:PORT");
   const live = parseLive(args);
   if (live) return migrateLive(live, to, invocation);
-  const { address, transport, insecure } = await openEndpoint(to, invocation);
+  const { address, transport: one, insecure } = await openEndpoint(to, invocation);
+  const transport = overConnections(one, options);
   const bandwidth = options.read("bandwidth", parseRate);
   const parallel = options.read("parallel", (text) => parseCount(text, MAX_PARALLEL)) ?? 1;
   const format = options.read("format", parseChoice([...segmentFormats.keys()]));

@@ -8,6 +8,7 @@ import type { Listener } from "../core/transport/transport.ts";
 import type { DialService } from "../core/tunnel/exit.ts";
 import type { Signed } from "../core/wire/control.ts";
 import { listenStdio } from "../transports/stdio.ts";
+import { stripedTransport } from "../transports/striped.ts";
 import { findTransport, openEndpoint } from "./addresses.ts";
 import { proveBundle, readBundle, readBundleKeys } from "./bundles.ts";
 import type { Action, Invocation } from "./command.ts";
@@ -159,7 +160,7 @@ async function listen(origin: Origin, invocation: Invocation): Promise<Listener>
   const { signal } = invocation.interrupt;
   if (origin.kind === "stdio") return listenStdio({ signal });
   const { address, transport, insecure } = await openEndpoint(origin.text, invocation);
-  return transport.listen(address, { signal, insecure });
+  return stripedTransport(transport, 1).listen(address, { signal, insecure });
 }
 
 /** For the progress; a bundle that comes through a pipe has none. */

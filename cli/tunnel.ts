@@ -6,6 +6,7 @@ import { TunnelEntrance } from "../core/tunnel/entrance.ts";
 import { findTransport, openEndpoint } from "./addresses.ts";
 import { chooseCodec, readCompress } from "./codec.ts";
 import type { Action } from "./command.ts";
+import { overConnections } from "./connections.ts";
 import { asError, exitCode } from "./exit.ts";
 import { type Entry, Forwarder } from "./forward.ts";
 import { followLink } from "./link-state.ts";
@@ -25,7 +26,8 @@ export const tunnel: Action = async (invocation) => {
   const { args, options, output, interrupt } = invocation;
   const { signal } = interrupt;
   const { to, services } = readWhat(args, options);
-  const { address, transport, insecure } = await openEndpoint(to, invocation);
+  const { address, transport: one, insecure } = await openEndpoint(to, invocation);
+  const transport = overConnections(one, options);
   const bandwidth = options.read("bandwidth", parseRate);
   const compress = readCompress(options, "auto");
   const greeting = {

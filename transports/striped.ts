@@ -15,8 +15,10 @@ export { MAX_CONNECTIONS };
 export function stripedTransport(transport: Transport, count: number): Transport {
   if (!Number.isInteger(count) || count < 1 || count > MAX_CONNECTIONS)
     throw new ShrinkerError("usage", `Cannot use ${count} connections: give 1 to ${MAX_CONNECTIONS}`);
-  if (count > 1 && !transport.resumable)
+  if (!transport.resumable) {
+    if (count === 1) return transport;
     throw new ShrinkerError("usage", `Cannot use ${count} connections: ${transport.scheme}: has only one`);
+  }
   return {
     ...transport,
     dial: (address, options) =>

@@ -8,7 +8,7 @@ import type { DialSecurity, ListenSecurity } from "./security.ts";
 export interface Transport {
   /** What stands before the colon of its addresses. */
   readonly scheme: string;
-  /** Whether a broken connection may be dialled again and the session go on. */
+  /** Whether a broken connection may be dialled again and the session go on, and several may carry one session. */
   readonly resumable: boolean;
   /**
    * Whether it goes where strangers may be: then it encrypts, proves the listener's identity to who dials, and throws

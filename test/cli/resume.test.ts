@@ -20,7 +20,7 @@ interface Summary {
   readonly bytes: { readonly wire: number };
 }
 
-async function migrate(to: string) {
+async function migrate(to: string, options: readonly string[]) {
   const { code, stderr, events } = await cli([
     "migrate",
     here.path("big.raw"),
@@ -28,6 +28,7 @@ async function migrate(to: string) {
     to,
     "--no-state",
     ...SLOWLY,
+    ...options,
     "--json",
   ]);
   const all = events() as { type: string; state?: string }[];
@@ -36,24 +37,27 @@ async function migrate(to: string) {
 }
 
 test.each([
-  ["a receiver of one session", ["--once"]],
-  ["a daemon", []],
+  ["a receiver of one session", ["--once"], 1],
+  ["a daemon", [], 1],
+  ["a receiver of one session, over several connections", ["--once"], 3],
 ])(
   "through a link that is cut twice, to %s",
-  async (_, once) => {
-    const output = here.path(`resumed${once.length}`);
+  async (_, once, connections) => {
+    const output = here.path(`resumed${once.length}${connections}`);
     const listen = ["receive", "--listen", "tcp://127.0.0.1:0", "--output", output, "--json", ...once];
     await using receiver = startCli(listen);
     const [, address] = await receiver.said(/"listening","address":"([^"]+)"/);
-    const cuts = [{ up: [cutAfter(3 * MIB)] }, { up: [cutAfter(5 * MIB)] }];
-    const relay = await startRelay({ to: address!, faults: (link) => cuts[link] ?? {} });
-    const { code, stderr, wire, lost } = await migrate(relay.address);
+    // One of a group is enough.
+    const share = MIB / connections;
+    const cuts = new Map([3, 5].map((size, i) => [i * connections, { up: [cutAfter(size * share)] }]));
+    const relay = await startRelay({ to: address!, faults: (link) => cuts.get(link) ?? {} });
+    const { code, stderr, wire, lost } = await migrate(relay.address, ["--connections", String(connections)]);
     await receiver.said(/"type":"landed"/);
     await relay.close();
     if (once.length === 0) receiver.kill("SIGTERM");
     const received = await receiver.result;
     expect([code, stderr, received.stderr]).toEqual([0, "", ""]);
-    expect(relay.links).toBe(3);
+    expect(relay.links).toBe(3 * connections);
     expect(lost).toHaveLength(2);
     expect(here.arrived(output, ["big.raw"])).toBe(true);
     // What was on its way when the link was cut goes again; nothing else does.
