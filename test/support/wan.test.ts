@@ -8,7 +8,7 @@ import { startWan, type WanOptions } from "./wan.ts";
 const LOCAL = { host: "127.0.0.1", port: 0 };
 
 /** A server that does `serve` to each that comes, and a way to it. */
-async function wanTo(serve: (socket: Socket) => void, options: Pick<WanOptions, "delay" | "rate" | "onDelivery">) {
+async function wanTo(serve: (socket: Socket) => void, options: Omit<WanOptions, "listen" | "to">) {
   const server = createServer({ allowHalfOpen: true }, (socket) => serve(socket.on("error", () => {})));
   await once(server.listen(LOCAL), "listening");
   const address = server.address();
@@ -46,6 +46,26 @@ describe("a wan", () => {
     expect(link.wan.peak).toBeLessThan(240_000 + (1 << 20));
   });
 
+  test("is shared by its connections, of which one alone may not fill it, and less so where packets are lost", async () => {
+    const rateOf = async (connections: number, loss: number) => {
+      await using link = await wanTo((socket) => void socket.on("data", ({ length }: Buffer) => (got += length)), {
+        ...{ delay: 5, rate: 16e6, window: 40_000, loss },
+      });
+      let got = 0;
+      const sockets = Array.from({ length: connections }, link.dial);
+      for (const socket of sockets) socket.write(Buffer.alloc(4 << 20));
+      await sleep(200);
+      for (const socket of sockets) socket.destroy();
+      return got / 0.2;
+    };
+    const [one, eight, lossy] = [await rateOf(1, 0), await rateOf(8, 0), await rateOf(1, 0.2)];
+    // A window each round trip of 10 ms, when timers are on time.
+    expect(one).toBeLessThan(4.5e6);
+    expect(eight).toBeGreaterThan(1.8 * one);
+    expect(eight).toBeLessThan(17e6);
+    expect(lossy).toBeLessThan(0.6 * one);
+  });
+
   test("delivers what its end sent before it closed", async () => {
     const got = Promise.withResolvers<Buffer>();
     await using link = await wanTo((socket) => got.resolve(readAll(socket.resume().end())), { delay: 20, rate: 1e6 });
@@ -72,7 +92,7 @@ describe("a wan", () => {
     );
     const broken = link.dial();
     const closed = new Promise((resolve) => broken.resume().on("close", resolve));
-    broken.write(Buffer.alloc(400_000));
+    broken.write(Buffer.alloc(4_000_000));
     await closed;
     expect(got).toBeLessThan(cutAt);
     cutAt = Number.POSITIVE_INFINITY;

@@ -1,10 +1,12 @@
 /**
  * A long way between two ends of TCP or unix sockets: it listens, dials on for each that comes, and delivers what either end
- * sends a while later, in order. What is on its way is bounded by rate x delay, as on a real link, so that whoever sends faster is
- * held back. Its own buffers in the kernel come on top: both ends should be near.
+ * sends a while later, in order. Its connections share the rate in each direction, as those over a real link. It ends the
+ * connections at either side, so that delay and losses do to them what `path.ts` says, not what a kernel would do; where the
+ * kernel has netem, that is better. Its own buffers in the kernel come on top: both ends should be near.
  */
 import { once } from "node:events";
 import { connect, createServer, type Socket } from "node:net";
+import { Path, TcpFlow } from "./path.ts";
 
 export type Direction = "up" | "down";
 type Place = { readonly host: string; readonly port: number } | { readonly path: string };
@@ -15,8 +17,15 @@ export interface WanOptions {
   readonly to: Place;
   /** Milliseconds each way: half of what a round trip takes longer. */
   readonly delay: number;
-  /** Bytes a second that the way is meant for: with the delay, it bounds what is on its way in each direction of a connection. */
+  /** Bytes a second in each direction, of all connections together. */
   readonly rate: number;
+  /**
+   * Bytes that one connection may have on its way, once it has grown to that as TCP does. Without it a connection has what
+   * fills the way, from its beginning.
+   */
+  readonly window?: number;
+  /** The part of the packets that is lost; only with a `window`. */
+  readonly loss?: number;
   /** Called before each delivery with the bytes of that direction, this delivery's included, over all connections: to act at a certain byte. */
   readonly onDelivery?: (direction: Direction, bytes: number) => void;
 }
@@ -24,7 +33,7 @@ export interface WanOptions {
 export interface Wan {
   /** Where it listens; 0 for a unix socket. */
   readonly port: number;
-  /** The most bytes that were on their way at once in one direction of a connection. */
+  /** The most bytes that were here at once in one direction of a connection. */
   readonly peak: number;
   /** Drops the connections that there are, and what is on its way; new ones are made as before. */
   cut(): void;
@@ -33,7 +42,7 @@ export interface Wan {
   close(): Promise<void>;
 }
 
-/** Below this a queue would hold a sender back before a delay does. */
+/** What may wait to be sent; and a way has no less on it. */
 const LEAST_BYTES = 64 << 10;
 
 interface Link {
@@ -42,54 +51,107 @@ interface Link {
   deliver(): void;
 }
 
+/** What a connection that fills the way from its beginning may have on it. */
+function fixed(window: number): Pick<TcpFlow, "room" | "sent" | "acknowledged"> {
+  let inFlight = 0;
+  return {
+    get room() {
+      return Math.max(0, window - inFlight);
+    },
+    sent(bytes) {
+      inFlight += bytes;
+      return 0;
+    },
+    acknowledged(bytes) {
+      inFlight -= bytes;
+    },
+  };
+}
+
 /** Starts to listen. Rejects where it cannot. */
-export async function startWan({ listen, to, delay, rate, onDelivery }: WanOptions): Promise<Wan> {
-  const capacity = Math.max(LEAST_BYTES, (rate * delay) / 1000);
+export async function startWan({ listen, to, delay, rate, window, loss = 0, onDelivery }: WanOptions): Promise<Wan> {
+  const roundTrip = 2 * delay;
+  const paths = { up: new Path(rate, delay), down: new Path(rate, delay) };
+  const newFlow = () =>
+    window === undefined
+      ? fixed(Math.max(LEAST_BYTES, (rate * roundTrip) / 1000))
+      : new TcpFlow({ window, loss, roundTrip, random: Math.random });
   const bytes = { up: 0, down: 0 };
   const open = new Set<Link>();
   let stalled = false;
   let peak = 0;
 
   function pass(from: Socket, into: Socket, direction: Direction): () => void {
-    const queue: { readonly due: number; readonly piece: Buffer | undefined }[] = [];
+    const flow = newFlow();
+    const unsent: Buffer[] = [];
+    const flight: { readonly due: number; readonly piece: Buffer }[] = [];
+    const acknowledgements: { readonly due: number; readonly bytes: number }[] = [];
+    let waiting = 0;
     let held = 0;
+    let last = 0;
+    let ended = false;
     let blocked = false;
     let timer: NodeJS.Timeout | undefined;
-    const arrive = (piece: Buffer | undefined) => {
-      queue.push({ due: performance.now() + delay, piece });
-      held += piece?.length ?? 0;
-      peak = Math.max(peak, held);
-      if (held >= capacity) from.pause();
-      deliver();
-    };
-    const deliver = () => {
-      clearTimeout(timer);
-      for (let next = queue[0]; next && !blocked && !stalled && !into.destroyed; next = queue[0]) {
-        const left = next.due - performance.now();
-        if (left > 0) {
-          timer = setTimeout(deliver, Math.ceil(left));
-          return;
-        }
-        queue.shift();
-        if (next.piece === undefined) into.end();
-        else send(next.piece);
+
+    function send(now: number): void {
+      for (let next = unsent[0]; next && flow.room > 0; next = unsent[0]) {
+        const part = next.subarray(0, Math.max(1, Math.floor(flow.room)));
+        if (part.length < next.length) unsent[0] = next.subarray(part.length);
+        else unsent.shift();
+        waiting -= part.length;
+        const late = flow.sent(part.length, now);
+        last = Math.max(last, paths[direction].send(part.length, now) + late);
+        flight.push({ due: last, piece: part });
       }
-    };
-    const send = (piece: Buffer) => {
-      bytes[direction] += piece.length;
-      onDelivery?.(direction, bytes[direction]);
-      if (into.destroyed) return; // The caller has cut it.
-      blocked = !into.write(piece);
-      held -= piece.length;
-      if (held < capacity) from.resume();
-    };
-    from.on("data", arrive).on("end", () => arrive(undefined));
+      if (waiting < LEAST_BYTES) from.resume();
+      else from.pause();
+    }
+    function deliver(now: number): void {
+      for (let next = flight[0]; next && next.due <= now && !blocked && !stalled; next = flight[0]) {
+        flight.shift();
+        const { piece } = next;
+        bytes[direction] += piece.length;
+        onDelivery?.(direction, bytes[direction]);
+        if (into.destroyed) return; // The caller has cut it.
+        blocked = !into.write(piece);
+        held -= piece.length;
+        acknowledgements.push({ due: now + delay, bytes: piece.length });
+      }
+    }
+    function act(): void {
+      clearTimeout(timer);
+      if (into.destroyed) return;
+      const now = performance.now();
+      while (acknowledgements[0] && acknowledgements[0].due <= now) flow.acknowledged(acknowledgements.shift()!.bytes);
+      send(now);
+      deliver(now);
+      if (into.destroyed) return;
+      const dues = [acknowledgements[0]?.due, blocked || stalled ? undefined : flight[0]?.due];
+      const due = Math.min(...dues.filter((time) => time !== undefined));
+      if (due < Number.POSITIVE_INFINITY) timer = setTimeout(act, Math.max(1, Math.ceil(due - now)));
+      if (ended && held === 0) into.end();
+    }
+
+    from.on("data", (piece: Buffer) => {
+      unsent.push(piece);
+      waiting += piece.length;
+      held += piece.length;
+      peak = Math.max(peak, held);
+      act();
+    });
+    // An end takes its time, too.
+    from.on("end", () => {
+      setTimeout(() => {
+        ended = true;
+        act();
+      }, delay);
+    });
     into.on("close", () => clearTimeout(timer));
     into.on("drain", () => {
       blocked = false;
-      deliver();
+      act();
     });
-    return deliver;
+    return act;
   }
 
   function link(near: Socket): void {
