@@ -30,9 +30,12 @@ import { Resolver } from "./resolver.ts";
 import type { DestinationSite } from "./site.ts";
 import { asShrinkerError, heard, told } from "./told.ts";
 
-/** Bytes that may wait for the sinks of all streams together, and for one. */
+/**
+ * Bytes that may wait for the sinks of all streams together, and for one: what is on its way counts, so a third of all for the first
+ * stream lets it fill 1 Gbit/s with a round trip of 100 ms, and as much again in buffers.
+ */
 const SESSION_WINDOW = 64 << 20;
-const STREAM_WINDOW = 8 << 20;
+const STREAM_WINDOW = 24 << 20;
 const MIN_WINDOW = 1 << 20;
 /** Sets of decoding buffers: one batch is decoded while another is resolved. */
 const DECODING = 3;
@@ -271,7 +274,7 @@ export class Receiver {
   #window(): number {
     let taken = 0;
     for (const stream of this.#running.keys()) taken += stream.window;
-    return Math.max(MIN_WINDOW, Math.min(STREAM_WINDOW, Math.floor((SESSION_WINDOW - taken) / 4)));
+    return Math.max(MIN_WINDOW, Math.min(STREAM_WINDOW, Math.floor((SESSION_WINDOW - taken) / 3)));
   }
 
   #take(id: number): InStream {

@@ -57,7 +57,7 @@ describe("a sink that takes nothing", () => {
       })(),
     );
     // What the receiver granted, what the sender has read ahead, and batches on their way.
-    expect(stuck.taken).toBeLessThan((8 + 4 + 8) * MIB);
+    expect(stuck.taken).toBeLessThan((22 + 4 + 8) * MIB);
     released.resolve();
     const { outcomes } = await within(sending);
     expect(outcomes.every(({ error }) => error === undefined)).toBe(true);
