@@ -17,3 +17,5 @@ const known: readonly Transport[] = [
 
 /** Every transport there is, by its scheme. */
 export const transports: TransportRegistry = new Map(known.map((transport) => [transport.scheme, transport]));
+
+export { stripedTransport } from "./striped.ts";
