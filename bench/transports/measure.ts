@@ -22,6 +22,9 @@ export interface Measured {
 
 /** What comes so soon after the first byte had been on its way before: a batch comes out all at once. */
 const BURST_MS = 50;
+/** So much is waited for on a slow link, and so many times longer: batches of 1 MiB say nothing of less. */
+const LEAST_BYTES = 4 << 20;
+const LONGER = 8;
 const START_MS = 30_000;
 const RESUME_MS = 60_000;
 
@@ -58,6 +61,15 @@ export async function measure(file: string, folder: string, one: Case, ms: numbe
   const over = Promise.race([source.ended, destination.ended]);
   await Promise.race([until(() => first > 0), over]);
   await Promise.race([sleep(ms), over]);
+  if (bytes < LEAST_BYTES)
+    await Promise.race([
+      until(
+        () => bytes >= LEAST_BYTES,
+        LONGER * ms,
+        () => {},
+      ),
+      over,
+    ]);
   if (first === 0) throw new Error(`nothing came over ${scheme}: ${await source.said(/./, 1000)}`);
   const rate = (bytes * 1000) / (last - begun);
   const share = link && (rate * 8) / link.rate;
@@ -74,7 +86,11 @@ export async function measure(file: string, folder: string, one: Case, ms: numbe
   }
 }
 
-async function until(condition: () => boolean): Promise<void> {
-  for (const deadline = performance.now() + START_MS; !condition(); await sleep(2))
-    if (performance.now() > deadline) throw new Error("nothing came in time");
+async function until(condition: () => boolean, ms = START_MS, late: () => void = fail): Promise<void> {
+  for (const deadline = performance.now() + ms; !condition(); await sleep(2))
+    if (performance.now() > deadline) return late();
+}
+
+function fail(): never {
+  throw new Error("nothing came in time");
 }
