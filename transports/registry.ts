@@ -5,11 +5,13 @@ import { memory } from "./memory.ts";
 import { quic } from "./quic.ts";
 import { tcp } from "./tcp.ts";
 import { unix } from "./unix.ts";
+import { webtransport } from "./webtransport.ts";
 
 const known: readonly Transport[] = [
   tcp, //
   unix,
   quic,
+  webtransport,
   exec,
   bundle,
   memory,

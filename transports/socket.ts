@@ -63,13 +63,24 @@ export async function connectSocket(
   options: ConnectOptions,
 ): Promise<Connection> {
   const { signal, timeoutMs = CONNECT_MS, security } = options;
+  if (security === undefined) return socketConnection(await openSocket(to, peer, signal, timeoutMs), peer);
+  const { socket, secure } = await secureSocket(to, peer, { signal, timeoutMs, security });
+  return socketConnection(socket, peer, undefined, secure);
+}
+
+/** Connects, and makes the handshake of TLS. Rejects as `connectSocket` does. */
+export async function secureSocket(
+  to: net.NetConnectOpts,
+  peer: string,
+  options: ConnectOptions & { readonly security: DialSecurity },
+): Promise<{ readonly socket: net.Socket; readonly secure: SecureStream }> {
+  const { signal, timeoutMs = CONNECT_MS, security } = options;
   const socket = await openSocket(to, peer, signal, timeoutMs);
-  if (security === undefined) return socketConnection(socket, peer);
   const onAbort = () => socket.destroy();
   signal.addEventListener("abort", onAbort);
   try {
     const secure = await secureClient(socket, security, peer, timeoutMs);
-    if (!signal.aborted) return socketConnection(socket, peer, undefined, secure);
+    if (!signal.aborted) return { socket, secure };
     secure.stream.destroy();
     throw abortReason(signal);
   } catch (error) {

@@ -14,6 +14,8 @@ export interface SecureStream {
   readonly hold: ((on: boolean) => void) | undefined;
   /** At the dialler: the key that the listener's certificate was issued by, as text. */
   readonly issuer?: string | undefined;
+  /** At the dialler: SHA-256 of the listener's certificate (DER), in pairs of hexadecimal digits with colons between. */
+  readonly fingerprint?: string | undefined;
 }
 
 /** Of raw bytes that may lie between the socket and TLS. */
@@ -103,7 +105,8 @@ export function secureClient(
   return handshake(stream, "secureConnect", carrier, timeoutMs).then(
     () => {
       // Fails closed, should a runtime forget what it was asked for.
-      if (stream.authorized) return { stream, hold, issuer: issuerOf(stream) };
+      if (stream.authorized)
+        return { stream, hold, issuer: issuerOf(stream), fingerprint: stream.getPeerCertificate().fingerprint256 };
       carrier.destroy();
       throw new UntrustedPeerError(peer);
     },

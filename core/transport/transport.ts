@@ -48,6 +48,8 @@ export interface Connection {
   readonly peer: string;
   /** False for a recording (`file:`): what is dialled only takes bytes, what is accepted only gives them. */
   readonly duplex: boolean;
+  /** The protocol that carries it, where its transport has several, for the user: `HTTP/2`. */
+  readonly carrier?: string | undefined;
   /** True where what was written may be followed by bytes of before: a device is longer than the bundle on it. */
   readonly padded?: boolean;
   /**

@@ -1,0 +1,143 @@
+import { existsSync } from "node:fs";
+import { createRequire } from "node:module";
+import { join } from "node:path";
+import { setImmediate as turn } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+import { ShrinkerError } from "../../core/errors.ts";
+
+/**
+ * What is used of `@fails-components/webtransport`, whose version is pinned. What is marked so is not of its interface: it
+ * has no other way to tell whose certificate a connection has shown, to bound what strangers hold, or to cut a connection.
+ */
+export interface Library {
+  readonly WebTransport: new (url: string, options: object) => ClientSession;
+  readonly Http2Server: new (options: object) => Server;
+  readonly Http3Server: new (options: object) => Server;
+}
+
+export interface Session {
+  readonly ready: Promise<void>;
+  /** Settles when the session is over. */
+  readonly closed: Promise<unknown>;
+  readonly incomingBidirectionalStreams: ReadableStream<BidirectionalStream>;
+  readonly incomingUnidirectionalStreams: ReadableStream<unknown>;
+  readonly datagrams: { readonly readable: ReadableStream<unknown> };
+  /** `HOST:PORT`, of an accepted one. */
+  readonly peerAddress?: string;
+  close(): void;
+}
+
+export interface ClientSession extends Session {
+  /** `supports-unreliable` over HTTP/3. */
+  readonly reliability: string;
+  createBidirectionalStream(): Promise<BidirectionalStream>;
+  /** Not of the interface. */
+  readonly sessionint: { readonly objint?: NativeSession; readonly parentobj: { readonly transportInt?: unknown } };
+}
+
+export interface BidirectionalStream {
+  readonly readable: ReadableStream<Uint8Array>;
+  readonly writable: WritableStream<Uint8Array>;
+}
+
+/** Not of the interface: a session of the HTTP/2 half. */
+export interface NativeSession {
+  capsParser?: { parseData(data: Buffer): void };
+}
+
+export interface Server {
+  readonly ready: Promise<void>;
+  startServer(): void;
+  stopServer(): void;
+  updateCert(certificates: string, privateKey: string): void;
+  address(): { readonly port: number } | null;
+  sessionStream(path: string): ReadableStream<Session>;
+  /** Not of the interface, as what follows. */
+  createTransportInt(): Promise<void>;
+  readonly transportInt: unknown;
+  onHttpWTSessionVisitor(event: { readonly session: NativeSession }): void;
+}
+
+export interface LoadedLibrary extends Library {
+  /** Whether its HTTP/3 half can run: its native part is there. */
+  readonly http3: boolean;
+}
+
+const LIBRARY: string = "@fails-components/webtransport";
+const HTTP3 = "@fails-components/webtransport-transport-http3-quiche";
+/** What the library prints where it has no HTTP/3, which users can't do anything about in the middle of a migration. */
+const COMPLAINTS = /^(http3 loader:|Problem loading http3-quiche|Did you install @fails-components)/;
+
+let loading: Promise<LoadedLibrary> | undefined;
+
+/** Throws `usage` where it is not installed. */
+export async function loadLibrary(text: string): Promise<LoadedLibrary> {
+  try {
+    loading ??= load();
+    return await loading;
+  } catch (error) {
+    loading = undefined;
+    const advice = `run \`npm install ${LIBRARY}\`, or use tcp://HOST:PORT at both ends`;
+    throw new ShrinkerError("usage", `Cannot use ${text}: ${LIBRARY} is not installed; ${advice}`, { cause: error });
+  }
+}
+
+async function load(): Promise<LoadedLibrary> {
+  const http3 = hasNativePart(http3Folder());
+  const speak = hush();
+  try {
+    const library = (await import(LIBRARY)) as Library & { readonly quicheLoaded: Promise<void> };
+    await library.quicheLoaded;
+    // Its server half complains of the same, and gives no promise for it.
+    await turn();
+    const { WebTransport, Http2Server, Http3Server } = library;
+    return { WebTransport, Http2Server, Http3Server, http3 };
+  } finally {
+    speak();
+  }
+}
+
+/** Where its HTTP/3 half is, or would be: the library looks from its own place. */
+function http3Folder(): string | undefined {
+  try {
+    return fileURLToPath(new URL("..", `file://${createRequire(import.meta.resolve(LIBRARY)).resolve(HTTP3)}`));
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * Whether the compiled file is where the HTTP/3 half loads it from. That half's own promise says so even where the file is
+ * missing, since it comes from a download that an install may go without.
+ * @param folder the package's
+ */
+export function hasNativePart(folder: string | undefined): boolean {
+  if (folder === undefined) return false;
+  const own = join(folder, `build_${process.platform}_${process.arch}`);
+  const build = existsSync(own) ? own : join(folder, "build");
+  const debug = process.env["NODE_ENV"] !== "production" && existsSync(join(build, "Debug", "webtransport.node"));
+  return debug || existsSync(join(build, "Release", "webtransport.node"));
+}
+
+/** Keeps the library's complaints, and nothing else, off stdout and stderr until the returned function is called. */
+function hush(): () => void {
+  const { log, error } = console;
+  const quiet =
+    (print: typeof log) =>
+    (...words: unknown[]) =>
+      COMPLAINTS.test(String(words[0])) ? undefined : print(...words);
+  const [quietLog, quietError] = [quiet(log), quiet(error)];
+  console.log = quietLog;
+  console.error = quietError;
+  return () => {
+    if (console.log === quietLog) console.log = log;
+    if (console.error === quietError) console.error = error;
+  };
+}
+
+/** A field that is not of the interface. Throws `bug` where another version has put it elsewhere. */
+export function internal(owner: unknown, name: string): unknown {
+  const value: unknown = typeof owner === "object" && owner !== null ? Reflect.get(owner, name) : undefined;
+  if (value !== undefined) return value;
+  throw new ShrinkerError("bug", `This version of ${LIBRARY} has no ${name}: install the one that package.json names`);
+}

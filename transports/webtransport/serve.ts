@@ -1,0 +1,144 @@
+import { randomBytes } from "node:crypto";
+import { abortReason } from "../../core/errors.ts";
+import { type Credentials, type ListenSecurity, renewed } from "../../core/transport/security.ts";
+import type { Listener } from "../../core/transport/transport.ts";
+import { acceptQueue } from "../accept.ts";
+import { socketError } from "../advice.ts";
+import { formatHostPort } from "../host.ts";
+import { quicConnection } from "../quic/connection.ts";
+import { gateServer, type Http2Server } from "./gate.ts";
+import { internal, type LoadedLibrary, type Server, type Session } from "./library.ts";
+import { PATH, sessionLink, WINDOWS } from "./link.ts";
+
+/** What a stranger has to make the handshakes of TLS and HTTP, and to open its stream. */
+const HANDSHAKE_MS = 10_000;
+/** How often a listener looks whether its certificate is to be renewed. */
+const RENEWAL_MS = 60_000;
+
+export interface ServingTimes {
+  readonly handshake: number;
+  readonly renewal: number;
+}
+
+export interface Serving {
+  readonly library: LoadedLibrary;
+  /** The address as the user wrote it, for messages. */
+  readonly text: string;
+  readonly signal: AbortSignal;
+  readonly security: ListenSecurity;
+  readonly readAhead: number | undefined;
+  readonly times?: ServingTimes;
+}
+
+/** Listens over HTTP/2 and, where the library can, over HTTP/3 at the same port. */
+export async function serveSessions(ip: string, port: number, serving: Serving): Promise<Listener> {
+  const { library, text, signal, security, readAhead } = serving;
+  const { times = { handshake: HANDSHAKE_MS, renewal: RENEWAL_MS } } = serving;
+  if (signal.aborted) throw abortReason(signal);
+  const peers = acceptQueue();
+  const current = await renewed(security, (made) => made);
+  let credentials = await current();
+  const servers: Server[] = [];
+
+  /** @param cut ends what carries the session at once; gives undefined where it may not have one any more */
+  async function welcome(session: Session, carrier: string, cut: () => void): Promise<void> {
+    const timer = setTimeout(cut, times.handshake);
+    session.closed.catch(() => {});
+    try {
+      await session.ready;
+      const incoming = session.incomingBidirectionalStreams.getReader();
+      const { value: stream } = await incoming.read();
+      if (stream === undefined) return cut();
+      // A second one is refused.
+      incoming.releaseLock();
+      const remote = remoteOf(session);
+      const link = sessionLink({ session, stream, remote, cut });
+      const peer = formatHostPort("webtransport", remote.ip, remote.port);
+      peers.offer({ ...quicConnection(link, peer, { readAhead }), carrier });
+    } catch {
+      cut();
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  async function start(
+    Kind: LoadedLibrary["Http2Server"],
+    at: number,
+    prepare: (server: Server) => (session: Session) => void,
+  ) {
+    const server = new Kind({
+      ...WINDOWS,
+      host: ip,
+      port: at,
+      secret: randomBytes(32).toString("hex"),
+      ...shown(credentials),
+    });
+    // By hand: where it fails, `startServer` keeps that to itself.
+    await server.createTransportInt();
+    const greet = prepare(server);
+    const sessions = server.sessionStream(PATH).getReader();
+    server.startServer();
+    await server.ready;
+    servers.push(server);
+    void (async () => {
+      for (;;) {
+        const { value } = await sessions.read();
+        if (value === undefined) return;
+        greet(value);
+      }
+    })().catch(() => {});
+    return server.address()?.port ?? at;
+  }
+
+  let bound: number;
+  try {
+    bound = await start(library.Http2Server, port, (server) => {
+      const http2 = internal(server.transportInt, "serverInt") as Http2Server;
+      const gate = gateServer(server, http2, times.handshake);
+      return (session) => {
+        const cut = gate.admit(session.peerAddress ?? "");
+        if (cut) void welcome(session, "HTTP/2", cut);
+        else session.close();
+      };
+    });
+    if (library.http3)
+      await start(library.Http3Server, bound, () => (session) => {
+        void welcome(session, "HTTP/3", () => session.close());
+      });
+  } catch (error) {
+    for (const server of servers) server.stopServer();
+    throw socketError("Cannot listen at", text, error);
+  }
+
+  const renewal = setInterval(async () => {
+    // Where new ones can't be had, the old ones are shown for as long as they last.
+    const fresh = await current().catch(() => credentials);
+    if (fresh !== credentials && open)
+      for (const server of servers) server.updateCert(fresh.certificates, fresh.privateKey);
+    credentials = fresh;
+  }, times.renewal);
+  renewal.unref();
+  let open = true;
+  const close = (error?: Error) => {
+    if (!open) return;
+    open = false;
+    signal.removeEventListener("abort", onAbort);
+    clearInterval(renewal);
+    peers.close(error);
+    for (const server of servers) server.stopServer();
+  };
+  const onAbort = () => close(abortReason(signal));
+  signal.addEventListener("abort", onAbort);
+  if (signal.aborted) onAbort();
+  return { address: formatHostPort("webtransport", ip, bound), accept: peers.accept, close: async () => close() };
+}
+
+function shown({ certificates, privateKey }: Credentials) {
+  return { cert: certificates, privKey: privateKey };
+}
+
+function remoteOf({ peerAddress = "" }: Session): { ip: string; port: number } {
+  const at = peerAddress.lastIndexOf(":");
+  return { ip: peerAddress.slice(0, at).replace(/^\[|\]$/g, ""), port: Number(peerAddress.slice(at + 1)) };
+}
