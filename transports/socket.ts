@@ -51,6 +51,8 @@ export interface ConnectOptions {
   readonly timeoutMs?: number;
   /** With TLS, where it is given. */
   readonly security?: DialSecurity | undefined;
+  /** To offer in TLS (ALPN). */
+  readonly protocols?: readonly string[];
 }
 
 /**
@@ -74,12 +76,12 @@ export async function secureSocket(
   peer: string,
   options: ConnectOptions & { readonly security: DialSecurity },
 ): Promise<{ readonly socket: net.Socket; readonly secure: SecureStream }> {
-  const { signal, timeoutMs = CONNECT_MS, security } = options;
+  const { signal, timeoutMs = CONNECT_MS, security, protocols } = options;
   const socket = await openSocket(to, peer, signal, timeoutMs);
   const onAbort = () => socket.destroy();
   signal.addEventListener("abort", onAbort);
   try {
-    const secure = await secureClient(socket, security, peer, timeoutMs);
+    const secure = await secureClient(socket, security, peer, timeoutMs, protocols);
     if (!signal.aborted) return { socket, secure };
     secure.stream.destroy();
     throw abortReason(signal);

@@ -92,16 +92,19 @@ export function secureServer(raw: net.Socket, context: tls.SecureContext, timeou
 /**
  * Makes the dialler's handshake. Rejects with `refused` where the listener is not who is expected; the socket is then dropped.
  * @param peer the address, for messages
+ * @param protocols to offer (ALPN, RFC 7301)
  */
 export function secureClient(
   raw: net.Socket,
   { anchor, serverName }: DialSecurity,
   peer: string,
   timeoutMs: number,
+  protocols: readonly string[] = [],
 ): Promise<SecureStream> {
   const { carrier, hold } = beneath(raw);
   const options = { ca: anchor, servername: serverName, minVersion: "TLSv1.3", allowHalfOpen: true } as const;
-  const stream = tls.connect({ socket: carrier as net.Socket, ...options, rejectUnauthorized: true });
+  const offer = protocols.length > 0 && { ALPNProtocols: [...protocols] };
+  const stream = tls.connect({ socket: carrier as net.Socket, ...options, ...offer, rejectUnauthorized: true });
   return handshake(stream, "secureConnect", carrier, timeoutMs).then(
     () => {
       // Fails closed, should a runtime forget what it was asked for.

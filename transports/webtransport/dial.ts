@@ -1,12 +1,16 @@
+import http2 from "node:http2";
 import { isIPv6 } from "node:net";
-import type { TLSSocket } from "node:tls";
-import { abortReason, LinkError } from "../../core/errors.ts";
-import { type DialSecurity, UntrustedPeerError } from "../../core/transport/security.ts";
+import { abortReason, LinkError, ProtocolError } from "../../core/errors.ts";
+import type { DialSecurity } from "../../core/transport/security.ts";
 import type { Connection } from "../../core/transport/transport.ts";
 import { quicConnection } from "../quic/connection.ts";
 import { secureSocket } from "../socket.ts";
-import { type ClientSession, internal, type LoadedLibrary, type NativeSession } from "./library.ts";
-import { type Http2Session, harden, PATH, sessionLink, WINDOWS, widen } from "./link.ts";
+import type { SecureStream } from "../tls.ts";
+import { type ClientParts, internal, type LoadedLibrary, type NativeSession, type ReliableClient } from "./library.ts";
+import { harden, PATH, sessionLink, WINDOWS, widen } from "./link.ts";
+
+/** What a listener's HTTP/2 settings say of WebTransport (draft-ietf-webtrans-http2), which the library reads. */
+const SETTINGS = [0x2b61, 0x2b62, 0x2b63, 0x2b64, 0x2b65];
 
 export interface Dialling {
   readonly library: LoadedLibrary;
@@ -18,82 +22,110 @@ export interface Dialling {
   readonly timeoutMs: number;
 }
 
-interface Http2Client extends Http2Session {
-  readonly socket: Pick<TLSSocket, "getPeerCertificate">;
-  destroy(): void;
-}
-
 /**
- * Connects. The library can't be told whom to trust, only the hash of a certificate. So a connection of plain TLS comes
- * first, which proves that the listener's certificate leads to the anchor; the session's has to show the same one. Its key
- * is the listener's alone: who shows it, and can sign by it, is the listener.
+ * Connects. The library can't be told whom to trust: its HTTP/2 half takes the system's authorities, and the hash of a
+ * certificate besides. So it gets a connection of TLS that has proved who the listener is, and makes none of its own. Its
+ * HTTP/3 half is told the hash of the certificate that this connection has shown: whoever shows the same one, and signs by
+ * its key, is the same listener. Where HTTP/3 is tried, that costs the round trips of one more handshake.
  */
 export async function connectSession(ip: string, dialling: Dialling): Promise<Connection> {
-  const { library, port, peer, signal, timeoutMs } = dialling;
-  const begun = performance.now();
-  const { fingerprint, issuer } = await pin(ip, dialling);
-  const left = Math.max(1, timeoutMs - (performance.now() - begun));
-  const host = isIPv6(ip) ? `[${ip}]` : ip;
-  const client = new library.WebTransport(`https://${host}:${port}${PATH}`, {
+  const { library, port, peer, security, signal, timeoutMs } = dialling;
+  const deadline = performance.now() + timeoutMs;
+  const protocols = ["h2"];
+  const { socket, secure } = await secureSocket({ host: ip, port }, peer, { security, signal, timeoutMs, protocols });
+  const left = Math.max(1, deadline - performance.now());
+  const client = new (clientOver(library, secure))(`https://${isIPv6(ip) ? `[${ip}]` : ip}:${port}${PATH}`, {
     ...WINDOWS,
     forceReliable: !library.http3,
-    serverCertificateHashes: [{ algorithm: "sha-256", value: Buffer.from(fingerprint.replaceAll(":", ""), "hex") }],
+    ...(library.http3 && { serverCertificateHashes: [{ algorithm: "sha-256", value: hashOf(secure) }] }),
     // Where HTTP/3 is tried first, half of the time is for HTTP/2.
     quicConnectTimeout: library.http3 ? left / 2 : left,
     webTransportConnectTimeout: left,
   });
-  const cut = () => cutClient(client);
+  const overHttp3 = () => client.reliability === "supports-unreliable";
+  const cut = () => {
+    if (overHttp3()) client.close();
+    socket.destroy();
+  };
   client.closed.catch(() => {});
+  client.ready.catch(() => {});
   const given = Promise.withResolvers<never>();
   const onAbort = () => given.reject(abortReason(signal));
   signal.addEventListener("abort", onAbort);
   const late = () => given.reject(Object.assign(new Error("it took too long"), { code: "ETIMEDOUT" }));
   const timer = setTimeout(late, left);
+  socket.once("close", () => given.reject(new LinkError("The connection closed before its session was open")));
+  given.promise.catch(() => {});
   try {
     if (signal.aborted) onAbort();
     await Promise.race([client.ready, given.promise]);
-    const overHttp3 = client.reliability === "supports-unreliable";
-    if (!overHttp3) {
-      const http2 = http2Of(client);
-      // The library lets a certificate pass by its hash, or by an authority of the system's: only the hash counts here.
-      if (http2.socket.getPeerCertificate().fingerprint256 !== fingerprint) throw new UntrustedPeerError(peer);
-      harden(internal(client.sessionint, "objint") as NativeSession, cut);
-      widen(http2);
-    }
+    const carrier = overHttp3() ? "HTTP/3" : "HTTP/2";
+    if (carrier === "HTTP/3") socket.destroy();
+    else harden(internal(client.sessionint, "objint") as NativeSession, cut);
     const stream = await Promise.race([client.createBidirectionalStream(), given.promise]);
-    const link = sessionLink({ session: client, stream, remote: { ip, port }, issuer, cut });
-    return { ...quicConnection(link, peer, { opens: true }), carrier: overHttp3 ? "HTTP/3" : "HTTP/2" };
+    const link = sessionLink({ session: client, stream, remote: { ip, port }, issuer: secure.issuer, cut });
+    return { ...quicConnection(link, peer, { opens: true }), carrier };
   } catch (error) {
     cut();
-    if (error instanceof Error && error.message.startsWith("Opening handshake failed")) {
-      const advice = "check that `shrinker` of this version listens there, with webtransport://";
-      throw new LinkError(`Cannot connect to ${peer}: it does not speak WebTransport; ${advice}`, { cause: error });
-    }
-    throw error;
+    if (!(error instanceof Error && error.name === "WebTransportError")) throw error;
+    const advice = "does a `shrinker` of this version listen there, at webtransport://?";
+    throw new ProtocolError(`Cannot connect to ${peer}: it refused the session of WebTransport; ${advice}`, {
+      cause: error,
+    });
   } finally {
     clearTimeout(timer);
     signal.removeEventListener("abort", onAbort);
   }
 }
 
-/** What the listener shows once it has proved that it may. */
-async function pin(ip: string, { port, peer, security, signal, timeoutMs }: Dialling) {
-  const { secure } = await secureSocket({ host: ip, port }, peer, { security, signal, timeoutMs });
-  secure.stream.on("error", () => {});
-  secure.stream.destroy();
-  if (secure.fingerprint === undefined) throw new UntrustedPeerError(peer);
-  return { fingerprint: secure.fingerprint, issuer: secure.issuer };
+/** The library's client, whose HTTP/2 half uses a connection of ours. */
+function clientOver(library: LoadedLibrary, secure: SecureStream): LoadedLibrary["WebTransport"] {
+  return class extends library.WebTransport {
+    override startUpConnection(parts: ClientParts): void {
+      const { args } = parts.client;
+      const make = args.createReliableClient;
+      args.createReliableClient = (client) => {
+        const made = make(client);
+        made.createTransport = () => openHttp2(made, secure);
+        return made;
+      };
+      super.startUpConnection(parts);
+    }
+  };
 }
 
-function http2Of(client: ClientSession): Http2Client {
-  return internal(internal(client.sessionint.parentobj, "transportInt"), "clientInt") as Http2Client;
+/** Does what the library's client does, over a connection that is there. */
+function openHttp2(client: ReliableClient, { stream }: SecureStream): void {
+  const session = http2.connect("https://shrinker.invalid", {
+    createConnection: () => stream,
+    settings: {
+      enableConnectProtocol: true,
+      customSettings: {
+        [SETTINGS[0]!]: client.initialSessionFlowControlWindow,
+        [SETTINGS[1]!]: client.initialStreamFlowControlWindow,
+        [SETTINGS[2]!]: client.initialStreamFlowControlWindow,
+        [SETTINGS[3]!]: client.initialUnidirectionalStreams,
+        [SETTINGS[4]!]: client.initialBidirectionalStreams,
+      },
+    },
+    remoteCustomSettings: SETTINGS,
+  });
+  client.clientInt = session;
+  let known = false;
+  session.on("connect", () => {
+    known = true;
+    widen(session);
+    client.jsobj.onClientConnected({ success: true });
+  });
+  session.on("error", () => {
+    if (!known) client.jsobj.onClientConnected({ success: false });
+    known = true;
+  });
+  session.on("remoteSettings", ({ enableConnectProtocol }) => {
+    if (enableConnectProtocol) client.jsobj.onClientWebTransportSupport({});
+  });
 }
 
-function cutClient(client: ClientSession): void {
-  try {
-    if (client.reliability === "supports-unreliable") client.close();
-    else http2Of(client).destroy();
-  } catch {
-    // It was never open, or is closed already.
-  }
+function hashOf({ fingerprint = "" }: SecureStream): Buffer {
+  return Buffer.from(fingerprint.replaceAll(":", ""), "hex");
 }

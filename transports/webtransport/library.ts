@@ -7,7 +7,7 @@ import { ShrinkerError } from "../../core/errors.ts";
 
 /**
  * What is used of `@fails-components/webtransport`, whose version is pinned. What is marked so is not of its interface: it
- * has no other way to tell whose certificate a connection has shown, to bound what strangers hold, or to cut a connection.
+ * has no other way to say whom to trust, to bound what strangers hold, or to cut a connection.
  */
 export interface Library {
   readonly WebTransport: new (url: string, options: object) => ClientSession;
@@ -31,8 +31,29 @@ export interface ClientSession extends Session {
   /** `supports-unreliable` over HTTP/3. */
   readonly reliability: string;
   createBidirectionalStream(): Promise<BidirectionalStream>;
+  /** Not of the interface: begins to connect, in the constructor. */
+  startUpConnection(parts: ClientParts): void;
   /** Not of the interface. */
-  readonly sessionint: { readonly objint?: NativeSession; readonly parentobj: { readonly transportInt?: unknown } };
+  readonly sessionint: { readonly objint?: NativeSession };
+}
+
+/** Not of the interface, as what follows. */
+export interface ClientParts {
+  readonly client: { readonly args: { createReliableClient(client: unknown): ReliableClient } };
+}
+
+/** A client's HTTP/2 half. */
+export interface ReliableClient {
+  readonly initialSessionFlowControlWindow: number;
+  readonly initialStreamFlowControlWindow: number;
+  readonly initialUnidirectionalStreams: number;
+  readonly initialBidirectionalStreams: number;
+  readonly jsobj: {
+    onClientConnected(event: { readonly success: boolean }): void;
+    onClientWebTransportSupport(event: object): void;
+  };
+  clientInt?: unknown;
+  createTransport(): void;
 }
 
 export interface BidirectionalStream {
@@ -52,7 +73,7 @@ export interface Server {
   updateCert(certificates: string, privateKey: string): void;
   address(): { readonly port: number } | null;
   sessionStream(path: string): ReadableStream<Session>;
-  /** Not of the interface, as what follows. */
+  /** Not of the interface, as what follows here. */
   createTransportInt(): Promise<void>;
   readonly transportInt: unknown;
   onHttpWTSessionVisitor(event: { readonly session: NativeSession }): void;
@@ -115,7 +136,7 @@ export function hasNativePart(folder: string | undefined): boolean {
   if (folder === undefined) return false;
   const own = join(folder, `build_${process.platform}_${process.arch}`);
   const build = existsSync(own) ? own : join(folder, "build");
-  const debug = process.env["NODE_ENV"] !== "production" && existsSync(join(build, "Debug", "webtransport.node"));
+  const debug = process.env.NODE_ENV !== "production" && existsSync(join(build, "Debug", "webtransport.node"));
   return debug || existsSync(join(build, "Release", "webtransport.node"));
 }
 
