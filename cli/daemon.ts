@@ -2,6 +2,7 @@ import { addCounters, noCounters } from "../core/engine/counters.ts";
 import { ResumableSessions, ResumedSession } from "../core/engine/resumable.ts";
 import { ShrinkerError } from "../core/errors.ts";
 import type { Connection, Listener } from "../core/transport/transport.ts";
+import { overCarrier } from "./carrier.ts";
 import { followLink } from "./link-state.ts";
 import type { Output } from "./output.ts";
 import { asPermitted } from "./peers.ts";
@@ -68,7 +69,7 @@ export async function serve(listener: Listener, receiving: ReceivingOptions, opt
       const some = summary.guests.length > 0 || summary.streams.some((stream) => stream.landed);
       const landed = some ? ` (${describe(summary)})` : "";
       output.error(new ShrinkerError(error.code, `Session ${session} of ${peer}${landed}: ${error.message}`, error));
-    } else output.note(`session ${session} of ${peer}: ${describe(summary)}`);
+    } else output.note(`session ${session} of ${peer}${overCarrier(connection)}: ${describe(summary)}`);
     output.event({ type: "session", session, peer: connection.peer, ...who, ...sessionEvent(summary) });
   }
 

@@ -1,6 +1,7 @@
 import type { Counters } from "../core/engine/counters.ts";
 import type { ShrinkerError } from "../core/errors.ts";
 import type { MoveOutcome } from "../core/handover/departure.ts";
+import { carried } from "./carrier.ts";
 import { verdict } from "./exit.ts";
 import { sessionEvent, sessionTable } from "./summary.ts";
 import { table } from "./text.ts";
@@ -16,6 +17,7 @@ export interface LiveSums {
   readonly wire: number;
   readonly seconds: number;
   readonly compress: string;
+  readonly carrier?: string | undefined;
 }
 
 /** What the command ends with: nothing where all have moved; a guest whose place is unknown is told before all else. */
@@ -46,7 +48,7 @@ export function liveTable({ outcomes }: LiveSummary, sums: LiveSums): string[] {
 }
 
 /** What `--json` says in the end; times in seconds, the downtime in milliseconds. */
-export function liveEvent({ outcomes, error }: LiveSummary, { compress, ...sums }: LiveSums): object {
+export function liveEvent({ outcomes, error }: LiveSummary, { compress, carrier, ...sums }: LiveSums): object {
   const guests = outcomes.map(({ name, where, departed, error }) => ({
     name,
     where,
@@ -54,5 +56,5 @@ export function liveEvent({ outcomes, error }: LiveSummary, { compress, ...sums 
     ...(departed?.downtimeMs !== undefined && { downtime: Math.round(departed.downtimeMs) }),
     ...(error && { error: { code: error.code, message: error.message } }),
   }));
-  return sessionEvent({ ...sums, streams: [], error, more: { compress, guests } });
+  return sessionEvent({ ...sums, streams: [], error, more: { ...carried({ carrier }), compress, guests } });
 }

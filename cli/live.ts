@@ -10,6 +10,7 @@ import { takeUp } from "../core/handover/take-up.ts";
 import { limitRate } from "../core/transport/limit.ts";
 import { TunnelEntrance } from "../core/tunnel/entrance.ts";
 import { findTransport, openEndpoint } from "./addresses.ts";
+import { carried, overCarrier } from "./carrier.ts";
 import { chooseCodec, readCompress } from "./codec.ts";
 import type { Invocation } from "./command.ts";
 import { overConnections } from "./connections.ts";
@@ -121,6 +122,7 @@ export async function migrateLive(specs: readonly LiveSpec[], to: string, invoca
   const link = followLink(output.note, output.event);
   const over = new AbortController();
   let current: ClusterLink | undefined;
+  let carrier: ReturnType<typeof carried> = {};
   let wireBefore = 0;
   const dial = async (reason: AbortSignal) => {
     const dialled = await transport.dial(address, { signal: reason, insecure });
@@ -147,9 +149,12 @@ export async function migrateLive(specs: readonly LiveSpec[], to: string, invoca
       redial: transport.resumable ? dial : undefined,
       onLink: link.onLink,
     };
-    const session = await interruptible(openSession(await dial(signal), settings), signal);
+    const connection = await dial(signal);
+    const session = await interruptible(openSession(connection, settings), signal);
     current = { session, mailbox, entrance };
-    output.event({ type: "opened", peer: to, software: session.agreement.software });
+    carrier = carried(connection);
+    if (connection.carrier) output.note(`connected to ${to}${overCarrier(connection)}`);
+    output.event({ type: "opened", peer: to, ...carrier, software: session.agreement.software });
     if (session.agreement.returns) return current;
     const error = new ShrinkerError("refused", `${to} takes no guests: start it with --vm NAME=qmp:SOCKET`);
     await session.abort(error);
@@ -209,7 +214,7 @@ export async function migrateLive(specs: readonly LiveSpec[], to: string, invoca
     over.abort();
   }
   const counters = current?.session.sender.counters ?? noCounters();
-  const sums = { counters, wire: wire(), seconds: (performance.now() - begun) / 1000, compress };
+  const sums = { counters, wire: wire(), seconds: (performance.now() - begun) / 1000, compress, ...carrier };
   output.result(liveTable(summary, sums));
   if (summary.error) output.error(summary.error);
   output.event({ type: "summary", ...liveEvent(summary, sums) });

@@ -11,6 +11,7 @@ import { countBytes } from "../core/transport/count.ts";
 import type { Connection } from "../core/transport/transport.ts";
 import { exitTarget, type TunnelExit } from "../core/tunnel/exit.ts";
 import type { Signed } from "../core/wire/control.ts";
+import { carried } from "./carrier.ts";
 import { asError, verdict } from "./exit.ts";
 import type { Gauge } from "./progress.ts";
 import type { SignerDescription } from "./senders.ts";
@@ -64,7 +65,7 @@ export function startReceiving(accepted: Connection, options: ReceivingOptions):
       const target = receivingTarget(options, guests, () => session?.sender);
       session = await acceptSession(connection, { ...options, target, ...(guests && { told: guests.told }) });
       const { software, domain } = session.agreement;
-      options.event({ type: "opened", peer: connection.peer, software, domain });
+      options.event({ type: "opened", peer: connection.peer, ...carried(connection), software, domain });
       outcomes = await session.run();
       signer = options.describeSigner?.(session.agreement.signed);
     } catch (error) {
@@ -86,6 +87,7 @@ export function startReceiving(accepted: Connection, options: ReceivingOptions):
       error: options.dryRun ? (broke ?? wrong) : overall(streams, fates, broke),
       guests: fates.filter(({ landed }) => landed).map(({ name }) => name),
       more: {
+        ...carried(connection),
         ...(options.dryRun && { dryRun: true }),
         ...(fates.length > 0 && { guests: fates.map(guestEvent) }),
         ...signer?.event,

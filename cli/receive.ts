@@ -11,6 +11,7 @@ import { listenStdio } from "../transports/stdio.ts";
 import { stripedTransport } from "../transports/striped.ts";
 import { findTransport, openEndpoint } from "./addresses.ts";
 import { proveBundle, readBundle, readBundleKeys } from "./bundles.ts";
+import { carried, overCarrier } from "./carrier.ts";
 import type { Action, Invocation } from "./command.ts";
 import { serve } from "./daemon.ts";
 import { discardingTarget } from "./discard.ts";
@@ -91,13 +92,14 @@ export const receive: Action = async (invocation) => {
   const listener = await listen(origin, invocation);
   if (inFolder) await makeFolder(directory);
   if (origin.kind === "listen") {
-    output.note(`listening on ${listener.address}`);
-    output.event({ type: "listening", address: listener.address });
+    output.note(`listening on ${listener.address}${overCarrier(listener)}`);
+    output.event({ type: "listening", address: listener.address, ...carried(listener) });
   }
   // Awaited here: what has been opened is closed after it.
   if (!once) return await serve(listener, receiving, { maxSessions, output, interrupt });
   const connection = await listener.accept();
   if (!connection) throw new LinkError(`Nobody came to ${listener.address}`);
+  if (connection.carrier) output.note(`${connection.peer} has come${overCarrier(connection)}`);
   const wireName = connection.duplex ? "on the wire" : "in the bundle";
   if (keys) {
     await listener.close();

@@ -7,6 +7,7 @@ import type { StreamSource } from "../core/machines/machine.ts";
 import { countBytes } from "../core/transport/count.ts";
 import { limitRate } from "../core/transport/limit.ts";
 import type { Connection } from "../core/transport/transport.ts";
+import { carried, overCarrier } from "./carrier.ts";
 import type { Invocation } from "./command.ts";
 import { asError, exitCode, verdict } from "./exit.ts";
 import { followLink } from "./link-state.ts";
@@ -61,7 +62,8 @@ export async function send(sending: Sending, { options, output, interrupt }: Inv
     });
     phase = "sending";
     const { software, domain } = session.agreement;
-    output.event({ type: "opened", peer: connection.peer, software, domain });
+    output.event({ type: "opened", peer: connection.peer, ...carried(connection), software, domain });
+    if (connection.carrier) output.note(`connected to ${connection.peer}${overCarrier(connection)}`);
     const settled = (outcome: StreamOutcome) => {
       outcomes.set(outcome.name, outcome);
       const { name, error } = outcome;
@@ -88,7 +90,7 @@ export async function send(sending: Sending, { options, output, interrupt }: Inv
     seconds: (performance.now() - begun) / 1000,
     streams,
     error,
-    more: { ...sending.more(), ...(dryRun && { dryRun }) },
+    more: { ...carried(connection), ...sending.more(), ...(dryRun && { dryRun }) },
   };
   if (!error || streams.some(({ landed }) => landed)) {
     output.result([...sessionTable(summary, sending.wireName), ...(sending.note ? [sending.note()] : [])]);

@@ -4,6 +4,7 @@ import { limitRate } from "../core/transport/limit.ts";
 import type { Listener } from "../core/transport/transport.ts";
 import { TunnelEntrance } from "../core/tunnel/entrance.ts";
 import { findTransport, openEndpoint } from "./addresses.ts";
+import { carried, overCarrier } from "./carrier.ts";
 import { chooseCodec, readCompress } from "./codec.ts";
 import type { Action } from "./command.ts";
 import { overConnections } from "./connections.ts";
@@ -75,7 +76,13 @@ export const tunnel: Action = async (invocation) => {
   try {
     if (!session.agreement.returns)
       throw new ShrinkerError("refused", `${connection.peer} offers no services: start it with --service NAME=ADDRESS`);
-    output.event({ type: "opened", peer: connection.peer, software: session.agreement.software });
+    output.event({
+      type: "opened",
+      peer: connection.peer,
+      ...carried(connection),
+      software: session.agreement.software,
+    });
+    if (connection.carrier) output.note(`connected to ${connection.peer}${overCarrier(connection)}`);
     for (const [{ name }, { address }] of entries) {
       output.note(`${name}: listening on ${address}`);
       output.event({ type: "listening", service: name, address });
@@ -94,7 +101,7 @@ export const tunnel: Action = async (invocation) => {
     progress.stop();
   }
   const seconds = (performance.now() - begun) / 1000;
-  const more = { compress, ...(forwarder?.counts ?? { connections: 0, failed: 0 }) };
+  const more = { ...carried(connection), compress, ...(forwarder?.counts ?? { connections: 0, failed: 0 }) };
   const summary = { counters, wire: wire(), seconds, streams: [], error, more };
   output.result(sessionTable(summary));
   if (error && !signal.aborted) output.error(error);

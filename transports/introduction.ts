@@ -83,6 +83,7 @@ function introduced(
   return {
     peer: connection.peer,
     duplex: connection.duplex,
+    carrier: connection.carrier,
     identity,
     input: paced ? paceInput(input, paced.rate, paced.wait, dropped.signal) : input,
     write: (buffers) => connection.write(buffers),

@@ -118,6 +118,7 @@ async function listen(transport: Transport, trust: Trust, address: Address, opti
   serve().catch((error) => accepted.close(error));
   return {
     address: inner.address,
+    carrier: inner.carrier,
     accept: accepted.accept,
     async close() {
       await inner.close();

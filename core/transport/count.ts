@@ -21,6 +21,7 @@ export function countBytes(connection: Connection): CountedConnection {
   return {
     peer: connection.peer,
     duplex: connection.duplex,
+    carrier: connection.carrier,
     padded: connection.padded ?? false,
     input: counted(),
     async write(buffers) {

@@ -32,6 +32,7 @@ export function limitRate(connection: Connection, bytesPerSecond: number): Conne
   return {
     peer: connection.peer,
     duplex: connection.duplex,
+    carrier: connection.carrier,
     input: connection.input,
     async write(buffers) {
       for (const part of cut(buffers, partBytes)) {

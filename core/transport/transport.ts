@@ -109,6 +109,8 @@ export interface Permissions {
 export interface Listener {
   /** Where it listens, with the port filled in: `tcp://127.0.0.1:40211`. */
   readonly address: string;
+  /** The protocols by which peers can come, where its transport has several, for the user: `HTTP/2`. */
+  readonly carrier?: string | undefined;
   /** The next peer, or undefined once closed (or where there is only one: `file:`, `--stdio`). */
   accept(): Promise<Connection | undefined>;
   /** Takes no more peers; connections that were accepted go on. */

@@ -33,6 +33,7 @@ const common = ({ bytes, pages, streams }: Summary) => ({
 describe("over a socket", () => {
   test.each([
     ["tcp", () => "tcp://127.0.0.1:0", []],
+    ["webtransport", () => "webtransport://127.0.0.1:0", []],
     ["unix", () => `unix:${here.path("socket")}`, ["--parallel", "3", "--compress", "lz4"]],
   ])("%s: both ends say the same", async (kind, listen, more) => {
     const output = here.path(`from-${kind}`);

@@ -1,3 +1,4 @@
+import { once } from "node:events";
 import http2 from "node:http2";
 import { isIPv6 } from "node:net";
 import { abortReason, LinkError, ProtocolError } from "../../core/errors.ts";
@@ -11,6 +12,9 @@ import { harden, PATH, sessionLink, WINDOWS, widen } from "./link.ts";
 
 /** What a listener's HTTP/2 settings say of WebTransport (draft-ietf-webtrans-http2), which the library reads. */
 const SETTINGS = [0x2b61, 0x2b62, 0x2b63, 0x2b64, 0x2b65];
+
+/** Between the end of a connection and dropping it. */
+const GRACE_MS = 1000;
 
 export interface Dialling {
   readonly library: LoadedLibrary;
@@ -33,6 +37,8 @@ export async function connectSession(ip: string, dialling: Dialling): Promise<Co
   const deadline = performance.now() + timeoutMs;
   const protocols = ["h2"];
   const { socket, secure } = await secureSocket({ host: ip, port }, peer, { security, signal, timeoutMs, protocols });
+  // Not all runtimes' HTTP/2 sees that it is over. What has come is to be read first.
+  socket.once("end", () => setTimeout(() => socket.destroy(), GRACE_MS).unref());
   const left = Math.max(1, deadline - performance.now());
   const client = new (clientOver(library, secure))(`https://${isIPv6(ip) ? `[${ip}]` : ip}:${port}${PATH}`, {
     ...WINDOWS,
@@ -54,7 +60,8 @@ export async function connectSession(ip: string, dialling: Dialling): Promise<Co
   signal.addEventListener("abort", onAbort);
   const late = () => given.reject(Object.assign(new Error("it took too long"), { code: "ETIMEDOUT" }));
   const timer = setTimeout(late, left);
-  socket.once("close", () => given.reject(new LinkError("The connection closed before its session was open")));
+  const closed = once(socket, "close").catch(() => {});
+  void closed.then(() => given.reject(new LinkError(`Lost the connection to ${peer} before its session was open`)));
   given.promise.catch(() => {});
   try {
     if (signal.aborted) onAbort();
@@ -62,8 +69,9 @@ export async function connectSession(ip: string, dialling: Dialling): Promise<Co
     const carrier = overHttp3() ? "HTTP/3" : "HTTP/2";
     if (carrier === "HTTP/3") socket.destroy();
     else harden(internal(client.sessionint, "objint") as NativeSession, cut);
+    const gone = carrier === "HTTP/3" ? client.closed : closed;
     const stream = await Promise.race([client.createBidirectionalStream(), given.promise]);
-    const link = sessionLink({ session: client, stream, remote: { ip, port }, issuer: secure.issuer, cut });
+    const link = sessionLink({ session: client, stream, remote: { ip, port }, issuer: secure.issuer, cut, gone });
     return { ...quicConnection(link, peer, { opens: true }), carrier };
   } catch (error) {
     cut();
@@ -79,7 +87,7 @@ export async function connectSession(ip: string, dialling: Dialling): Promise<Co
 }
 
 /** The library's client, whose HTTP/2 half uses a connection of ours. */
-function clientOver(library: LoadedLibrary, secure: SecureStream): LoadedLibrary["WebTransport"] {
+export function clientOver(library: LoadedLibrary, secure: SecureStream): LoadedLibrary["WebTransport"] {
   return class extends library.WebTransport {
     override startUpConnection(parts: ClientParts): void {
       const { args } = parts.client;

@@ -25,7 +25,7 @@ export interface Http2Server {
 type StreamListener = (stream: Http2Stream, headers: Record<string, unknown>, ...rest: unknown[]) => void;
 
 interface Http2Stream {
-  readonly session?: { readonly socket?: net.Socket } | undefined;
+  readonly session?: { destroy(): void } | undefined;
   close(): void;
   on(event: "error", listener: () => void): void;
 }
@@ -34,9 +34,9 @@ export interface Gate {
   /**
    * Takes a session's connection for one that has introduced itself.
    * @param peer `HOST:PORT`
-   * @returns ends the connection at once; undefined where it has a session already, or is gone
+   * @returns its socket; undefined where it has a session already, or is gone
    */
-  admit(peer: string): (() => void) | undefined;
+  admit(peer: string): net.Socket | undefined;
 }
 
 /**
@@ -89,15 +89,14 @@ export function gateServer(server: Server, http2: Http2Server, handshakeMs: numb
   const visit = server.onHttpWTSessionVisitor.bind(server);
   server.onHttpWTSessionVisitor = (event) => {
     const { stream } = event.session as { stream?: Http2Stream };
-    harden(event.session, () => stream?.session?.socket?.destroy());
+    harden(event.session, () => stream?.session?.destroy());
     visit(event);
   };
 
   return {
     admit(peer) {
       const socket = strangers.get(peer);
-      if (!strangers.delete(peer) || socket?.destroyed !== false) return undefined;
-      return () => socket.destroy();
+      return strangers.delete(peer) && socket?.destroyed === false ? socket : undefined;
     },
   };
 }

@@ -91,23 +91,26 @@ const COMPLAINTS = /^(http3 loader:|Problem loading http3-quiche|Did you install
 
 let loading: Promise<LoadedLibrary> | undefined;
 
-/** Throws `usage` where it is not installed. */
-export async function loadLibrary(text: string): Promise<LoadedLibrary> {
+/**
+ * Loads it, once. Throws `usage` where it is not installed.
+ * @param text the address that needs it, for messages
+ */
+export async function loadLibrary(text: string, name = LIBRARY): Promise<LoadedLibrary> {
   try {
-    loading ??= load();
+    if (name !== LIBRARY) return await load(name);
+    loading ??= load(name);
     return await loading;
   } catch (error) {
-    loading = undefined;
     const advice = `run \`npm install ${LIBRARY}\`, or use tcp://HOST:PORT at both ends`;
     throw new ShrinkerError("usage", `Cannot use ${text}: ${LIBRARY} is not installed; ${advice}`, { cause: error });
   }
 }
 
-async function load(): Promise<LoadedLibrary> {
+async function load(name: string): Promise<LoadedLibrary> {
   const http3 = hasNativePart(http3Folder());
   const speak = hush();
   try {
-    const library = (await import(LIBRARY)) as Library & { readonly quicheLoaded: Promise<void> };
+    const library = (await import(name)) as Library & { readonly quicheLoaded: Promise<void> };
     await library.quicheLoaded;
     // Its server half complains of the same, and gives no promise for it.
     await turn();

@@ -62,15 +62,18 @@ export interface LinkParts {
   readonly issuer?: string | undefined;
   /** Ends what carries the session at once. */
   cut(): void;
+  /** Settles when that has ended: the library doesn't always notice. */
+  readonly gone: Promise<unknown>;
 }
 
 /** One stream of a session, as what the framing stands on. */
-export function sessionLink({ session, stream, remote, issuer, cut }: LinkParts): QuicLink {
+export function sessionLink({ session, stream, remote, issuer, cut, gone }: LinkParts): QuicLink {
   const reader = stream.readable.getReader();
   const writer = stream.writable.getWriter();
   const broken = guard();
   const over = (cause: unknown) => broken.fail(new QuicFailure("ECONNRESET", cause));
   const closed = session.closed.then(over, over);
+  gone.then(over, over);
   writer.closed.catch(over);
   reader.closed.catch(over);
   // Nobody reads these, and the library would keep all that comes.

@@ -1,4 +1,5 @@
 import { randomBytes } from "node:crypto";
+import { once } from "node:events";
 import { abortReason } from "../../core/errors.ts";
 import { type Credentials, type ListenSecurity, renewed } from "../../core/transport/security.ts";
 import type { Listener } from "../../core/transport/transport.ts";
@@ -40,8 +41,11 @@ export async function serveSessions(ip: string, port: number, serving: Serving):
   let credentials = await current();
   const servers: Server[] = [];
 
-  /** @param cut ends what carries the session at once; gives undefined where it may not have one any more */
-  async function welcome(session: Session, carrier: string, cut: () => void): Promise<void> {
+  /**
+   * @param cut ends what carries the session at once
+   * @param gone settles when that has ended
+   */
+  async function welcome(session: Session, carrier: string, cut: () => void, gone: Promise<unknown>): Promise<void> {
     const timer = setTimeout(cut, times.handshake);
     session.closed.catch(() => {});
     try {
@@ -52,7 +56,7 @@ export async function serveSessions(ip: string, port: number, serving: Serving):
       // A second one is refused.
       incoming.releaseLock();
       const remote = remoteOf(session);
-      const link = sessionLink({ session, stream, remote, cut });
+      const link = sessionLink({ session, stream, remote, cut, gone });
       const peer = formatHostPort("webtransport", remote.ip, remote.port);
       peers.offer({ ...quicConnection(link, peer, { readAhead }), carrier });
     } catch {
@@ -97,14 +101,14 @@ export async function serveSessions(ip: string, port: number, serving: Serving):
       const http2 = internal(server.transportInt, "serverInt") as Http2Server;
       const gate = gateServer(server, http2, times.handshake);
       return (session) => {
-        const cut = gate.admit(session.peerAddress ?? "");
-        if (cut) void welcome(session, "HTTP/2", cut);
+        const socket = gate.admit(session.peerAddress ?? "");
+        if (socket) void welcome(session, "HTTP/2", () => socket.destroy(), once(socket, "close"));
         else session.close();
       };
     });
     if (library.http3)
       await start(library.Http3Server, bound, () => (session) => {
-        void welcome(session, "HTTP/3", () => session.close());
+        void welcome(session, "HTTP/3", () => session.close(), session.closed);
       });
   } catch (error) {
     for (const server of servers) server.stopServer();
@@ -131,7 +135,13 @@ export async function serveSessions(ip: string, port: number, serving: Serving):
   const onAbort = () => close(abortReason(signal));
   signal.addEventListener("abort", onAbort);
   if (signal.aborted) onAbort();
-  return { address: formatHostPort("webtransport", ip, bound), accept: peers.accept, close: async () => close() };
+  const carrier = library.http3 ? "HTTP/3 and HTTP/2" : "HTTP/2";
+  return {
+    address: formatHostPort("webtransport", ip, bound),
+    carrier,
+    accept: peers.accept,
+    close: async () => close(),
+  };
 }
 
 function shown({ certificates, privateKey }: Credentials) {
