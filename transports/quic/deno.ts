@@ -122,26 +122,28 @@ function denoLink(connection: DenoConnection, stream: DenoStream, closed?: () =>
   const writer = stream.writable.getWriter();
   writer.closed.catch(() => {});
   const { hostname, port } = connection.remoteAddr;
-  connection.closed.catch(() => {});
+  // Why a stream broke is the connection's to say.
+  const gone = connection.closed.then(
+    () => new QuicFailure("ECONNRESET"),
+    (error) => failure(error),
+  );
   return {
     remote: { ip: hostname, port },
     async read() {
-      const { value } = await reader.read().catch((error) => {
-        throw failure(error);
-      });
-      if (value === undefined) throw new QuicFailure("ECONNRESET");
+      const { value } = await reader.read().catch(() => ({ value: undefined }));
+      if (value === undefined) throw await gone;
       return [value];
     },
     async write(buffers) {
       try {
         await Promise.all(buffers.map((buffer) => writer.write(buffer)));
-      } catch (error) {
-        throw failure(error);
+      } catch {
+        throw await gone;
       }
     },
     async close() {
       connection.close({ closeCode: CLOSED, reason: "" });
-      await connection.closed.catch(() => {});
+      await gone;
       closed?.();
     },
   };

@@ -1,6 +1,6 @@
 import { createPrivateKey } from "node:crypto";
 import { isIPv6 } from "node:net";
-import type { QuicSession, QuicStream, SessionOptions } from "node:quic";
+import type { QuicEndpoint, QuicSession, QuicStream, SessionOptions } from "node:quic";
 import { setTimeout as sleep } from "node:timers/promises";
 import { abortReason } from "../../core/errors.ts";
 import { isKeyWord } from "../../core/identity/key.ts";
@@ -25,6 +25,7 @@ const WRITE = 16 << 10;
 const WINDOW = 16 << 20;
 const MAX_CONNECTIONS = 4096;
 
+const RELEASE_MS = 100;
 /** Milliseconds between two looks at a writer that takes nothing. */
 const LOOK_MS = { first: 1, last: 8 };
 
@@ -61,9 +62,9 @@ export function nodeQuic(quic: NodeQuic): QuicRuntime {
         // Fails closed, should a runtime forget what it was asked for.
         if (info.validationErrorReason) throw new QuicFailure("UNTRUSTED", info.validationErrorReason);
         const stream = await session.createBidirectionalStream({ highWaterMark: WRITE_AHEAD });
-        return nodeLink(session, stream, { issuer, closed: () => endpoint.close() });
+        return nodeLink(session, stream, options.idleMs, { issuer, closed: () => release(endpoint) });
       } catch (error) {
-        endpoint.close().catch(() => {});
+        release(endpoint);
         if (signal.aborted) throw abortReason(signal);
         throw failure(error, issuer);
       } finally {
@@ -74,7 +75,7 @@ export function nodeQuic(quic: NodeQuic): QuicRuntime {
       const onSession = (session: QuicSession) => {
         session.opened.catch(() => {});
         session.closed.catch(() => {});
-        options.onPeer({ link: accepted(session), drop: () => session.destroy() });
+        options.onPeer({ link: accepted(session, options.idleMs), drop: () => close(session) });
       };
       const endpoint = await quic
         .listen(onSession, {
@@ -129,13 +130,13 @@ function identity({ certificates, privateKey }: Credentials) {
   return { keys: createPrivateKey(privateKey), certs: Buffer.from(certificates) };
 }
 
-function accepted(session: QuicSession): Promise<QuicLink> {
+function accepted(session: QuicSession, idleMs: number): Promise<QuicLink> {
   return new Promise((resolve, reject) => {
     session.closed.then(() => reject(new QuicFailure("ECONNRESET")), reject);
     session.onstream = (stream) => {
       session.onstream = (another) => another.destroy();
       stream.highWaterMark = WRITE_AHEAD;
-      resolve(nodeLink(session, stream));
+      resolve(nodeLink(session, stream, idleMs));
     };
   });
 }
@@ -148,11 +149,12 @@ function issuerOf(session: QuicSession): string | undefined {
 
 interface Dialled {
   readonly issuer: string | undefined;
-  closed(): Promise<void>;
+  closed(): void;
 }
 
-function nodeLink(session: QuicSession, stream: QuicStream, dialled?: Dialled): QuicLink {
+function nodeLink(session: QuicSession, stream: QuicStream, idleMs: number, dialled?: Dialled): QuicLink {
   stream.closed.catch(() => {});
+  watch(session, idleMs);
   const { remote } = session.path ?? {};
   const writer = stream.writer as Writer;
   const input = stream[Symbol.asyncIterator]();
@@ -178,10 +180,41 @@ function nodeLink(session: QuicSession, stream: QuicStream, dialled?: Dialled): 
         }
     },
     async close() {
-      session.destroy(undefined, { code: CLOSED, type: "application" });
-      await dialled?.closed();
+      close(session);
+      dialled?.closed();
+      await session.closed.catch(() => {});
     },
   };
+}
+
+function close(session: QuicSession): void {
+  session.destroy(undefined, { code: CLOSED, type: "application" });
+}
+
+/** Lets a socket go: not at once, or Bun may keep back for a second what it has to tell the peer. */
+function release(endpoint: QuicEndpoint): void {
+  setTimeout(() => endpoint.close().catch(() => {}), RELEASE_MS);
+}
+
+/** Looks within the time of silence that is allowed. */
+const LOOKS = 4;
+
+/**
+ * Ends a session that hears nothing, although its signs of life ask for an answer: Bun 1.4 does so only where it has nothing
+ * to send. Looks are counted and not the time, which passes also while this process is stopped.
+ */
+function watch(session: QuicSession, idleMs: number): void {
+  let heard = session.stats.bytesReceived;
+  let silent = 0;
+  const timer = setInterval(() => {
+    const { bytesReceived } = session.stats;
+    silent = bytesReceived === heard ? silent + 1 : 0;
+    heard = bytesReceived;
+    if (silent >= LOOKS) session.destroy();
+  }, idleMs / LOOKS);
+  timer.unref();
+  const stop = () => clearInterval(timer);
+  session.closed.then(stop, stop);
 }
 
 /** Waits until a writer takes something, or is closed. By looking at it, since Bun forgets now and then to say so. */
