@@ -97,7 +97,11 @@ export const commands: readonly CommandSpec[] = [
     args: "<MACHINE...>",
     text: "Send machines: guests that run (qmp:SOCKET, fake:NAME), disk images, saved streams, memory files, nbd:IMAGE, or - for stdin",
     options: [
-      { name: "to", value: "ADDRESS", text: "tcp://HOST:PORT, unix:PATH, exec:COMMAND or file:BUNDLE" },
+      {
+        name: "to",
+        value: "ADDRESS",
+        text: "tcp://, quic:// or webtransport://HOST:PORT, unix:PATH, exec:COMMAND or file:BUNDLE",
+      },
       {
         name: "compress",
         value: "CODEC",
@@ -136,7 +140,11 @@ export const commands: readonly CommandSpec[] = [
     text: "Receive machines: from a bundle, or as a daemon",
     options: [
       { name: "output", value: "DIR", text: "Where they are put; - is stdout, for one" },
-      { name: "listen", value: "ADDRESS", text: "tcp://HOST:PORT (0: any port) or unix:PATH" },
+      {
+        name: "listen",
+        value: "ADDRESS",
+        text: "tcp://, quic:// or webtransport://HOST:PORT (0: any port), or unix:PATH",
+      },
       {
         name: "service",
         value: "NAME=ADDR",
@@ -181,7 +189,7 @@ export const commands: readonly CommandSpec[] = [
     args: "",
     text: "Carry connections to services of a receiver: what ssh -L does, for streams of machines",
     options: [
-      { name: "to", value: "ADDRESS", text: "tcp://HOST:PORT, unix:PATH or exec:COMMAND" },
+      { name: "to", value: "ADDRESS", text: "tcp://, quic:// or webtransport://HOST:PORT, unix:PATH or exec:COMMAND" },
       {
         name: "service",
         value: "NAME=ADDR",

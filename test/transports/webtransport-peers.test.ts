@@ -226,6 +226,18 @@ describe("webtransport", () => {
     await listener.close();
   });
 
+  test("who could do HTTP/3 falls back to HTTP/2", async () => {
+    const load = async (text: string) => ({ ...(await loadLibrary(text)), http3: true });
+    const listener = await listen(ANY);
+    const near = await webtransportTransport({ load }).dial(at(listener.address), { signal: never, insecure: true });
+    const far = (await listener.accept())!;
+    expect(near.carrier).toBe("HTTP/2");
+    await near.write([Buffer.from("same")]);
+    await near.end();
+    expect((await readAll(far.input)).toString()).toBe("same");
+    await Promise.all([near.destroy(), far.destroy(), listener.close()]);
+  });
+
   test("without the library it says how to install it", async () => {
     const error = await errorOf(loadLibrary("webtransport://a:1", "@fails-components/no-such-library"));
     expect(error).toHaveProperty("code", "usage");

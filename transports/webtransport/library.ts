@@ -1,3 +1,4 @@
+import dgram from "node:dgram";
 import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
@@ -80,7 +81,7 @@ export interface Server {
 }
 
 export interface LoadedLibrary extends Library {
-  /** Whether its HTTP/3 half can run: its native part is there. */
+  /** Whether its HTTP/3 half can run: its native part is there, and could be loaded. */
   readonly http3: boolean;
 }
 
@@ -107,15 +108,16 @@ export async function loadLibrary(text: string, name = LIBRARY): Promise<LoadedL
 }
 
 async function load(name: string): Promise<LoadedLibrary> {
-  const http3 = hasNativePart(http3Folder());
-  const speak = hush();
+  const native = hasNativePart(http3Folder());
+  if (native) completeDatagrams();
+  const { complained, speak } = hush();
   try {
     const library = (await import(name)) as Library & { readonly quicheLoaded: Promise<void> };
     await library.quicheLoaded;
     // Its server half complains of the same, and gives no promise for it.
     await turn();
     const { WebTransport, Http2Server, Http3Server } = library;
-    return { WebTransport, Http2Server, Http3Server, http3 };
+    return { WebTransport, Http2Server, Http3Server, http3: native && !complained() };
   } finally {
     speak();
   }
@@ -143,19 +145,31 @@ export function hasNativePart(folder: string | undefined): boolean {
   return debug || existsSync(join(build, "Release", "webtransport.node"));
 }
 
-/** Keeps the library's complaints, and nothing else, off stdout and stderr until the returned function is called. */
-function hush(): () => void {
+/** What the HTTP/3 half asks of a socket before it sends, and Deno 2.9 lacks. */
+function completeDatagrams(): void {
+  if (!("getSendQueueCount" in dgram.Socket.prototype))
+    Object.defineProperty(dgram.Socket.prototype, "getSendQueueCount", { value: () => 0 });
+}
+
+/** Keeps the library's complaints, and nothing else, off stdout and stderr until it may speak. */
+function hush(): { complained(): boolean; speak(): void } {
   const { log, error } = console;
+  let complaints = 0;
   const quiet =
     (print: typeof log) =>
-    (...words: unknown[]) =>
-      COMPLAINTS.test(String(words[0])) ? undefined : print(...words);
+    (...words: unknown[]) => {
+      if (COMPLAINTS.test(String(words[0]))) complaints++;
+      else print(...words);
+    };
   const [quietLog, quietError] = [quiet(log), quiet(error)];
   console.log = quietLog;
   console.error = quietError;
-  return () => {
-    if (console.log === quietLog) console.log = log;
-    if (console.error === quietError) console.error = error;
+  return {
+    complained: () => complaints > 0,
+    speak() {
+      if (console.log === quietLog) console.log = log;
+      if (console.error === quietError) console.error = error;
+    },
   };
 }
 
