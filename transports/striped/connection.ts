@@ -20,7 +20,7 @@ interface Lane {
  * @param connections of the same peer, all duplex, whose heads have been said
  */
 export function stripedConnection(connections: readonly Connection[]): Connection {
-  const { peer, identity } = connections[0]!;
+  const { peer, carrier, identity } = connections[0]!;
   const broken = guard();
   const lanes = connections.map((connection): Lane => ({ connection, buffer: undefined, written: Promise.resolve() }));
   /** Those that have room, the one that has had it for longest first. */
@@ -123,6 +123,7 @@ export function stripedConnection(connections: readonly Connection[]): Connectio
   return {
     peer,
     duplex: true,
+    carrier,
     ...(identity && { identity }),
     input: read(),
     write,

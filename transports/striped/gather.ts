@@ -113,6 +113,7 @@ export function gather(inner: Listener, limits: GatherLimits = GATHER_LIMITS): L
   serve().catch(end);
   return {
     address: inner.address,
+    carrier: inner.carrier,
     accept: accepted.accept,
     async close() {
       await inner.close();
@@ -138,10 +139,11 @@ async function introduce(connection: Connection): Promise<{ connection: Connecti
 }
 
 function withInput(connection: Connection, first: Uint8Array, rest: AsyncIterator<Uint8Array>): Connection {
-  const { peer, duplex, identity, reset } = connection;
+  const { peer, duplex, carrier, identity, reset } = connection;
   return {
     peer,
     duplex,
+    carrier,
     ...(identity && { identity }),
     input: continued(first, rest),
     write: (buffers) => connection.write(buffers),
