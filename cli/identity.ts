@@ -58,10 +58,9 @@ function show(identity: Identity, path: string, did: string, output: Invocation[
     key: from,
     until: notAfter.toISOString(),
   }));
-  output.result([
-    identity.word,
-    ...before.map(({ key, until }) => `  vouched for by ${key} until ${formatTime(Date.parse(until))}`),
-  ]);
+  // Nothing else on stdout: scripts take it from there.
+  output.result([identity.word]);
+  for (const { key, until } of before) output.note(`${key} vouches for it until ${formatTime(Date.parse(until))}`);
   output.event({ type: "identity", did, key: identity.word, path, before });
 }
 

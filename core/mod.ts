@@ -68,12 +68,15 @@ export { openStoreSite, type SiteParts } from "./site/store-site.ts";
 export { Store, type StoreOptions } from "./store/store.ts";
 export { type CountedConnection, countBytes } from "./transport/count.ts";
 export { limitRate } from "./transport/limit.ts";
+export type { Credentials, DialSecurity, ListenSecurity } from "./transport/security.ts";
 export {
   type Address,
   type Connection,
   type DialOptions,
   type Listener,
   type ListenOptions,
+  type PeerIdentity,
+  type Permissions,
   parseAddress,
   type Transport,
   type TransportRegistry,

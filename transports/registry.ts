@@ -19,5 +19,3 @@ const known: readonly Transport[] = [
 
 /** Every transport there is, by its scheme. */
 export const transports: TransportRegistry = new Map(known.map((transport) => [transport.scheme, transport]));
-
-export { stripedTransport } from "./striped.ts";

@@ -20,38 +20,53 @@ interface Summary {
   readonly bytes: { readonly wire: number };
 }
 
-async function migrate(to: string, options: readonly string[]) {
-  const { code, stderr, events } = await cli([
+type Env = Readonly<Record<string, string>>;
+
+/** Both ends have one key, and know it. */
+async function keyed(): Promise<Env> {
+  const env = { SHRINKER_INSECURE: "0", XDG_CONFIG_HOME: here.path("config") };
+  const key = (await cli(["identity"], { env })).stdout.toString().trim();
+  await cli(["identity", "--authorize", key, "--name", "itself"], { env });
+  return { ...env, SHRINKER_PEER: key };
+}
+
+async function migrate(to: string, env: Env, connections: number) {
+  const args = [
     "migrate",
     here.path("big.raw"),
     "--to",
     to,
     "--no-state",
     ...SLOWLY,
-    ...options,
+    "--connections",
+    String(connections),
     "--json",
-  ]);
+  ];
+  const { code, stderr, events } = await cli(args, { env });
   const all = events() as { type: string; state?: string }[];
   const { wire } = (all.at(-1) as unknown as Summary).bytes;
   return { code, stderr, wire, lost: all.filter(({ type, state }) => type === "link" && state === "reconnecting") };
 }
 
 test.each([
-  ["a receiver of one session", ["--once"], 1],
-  ["a daemon", [], 1],
-  ["a receiver of one session, over several connections", ["--once"], 3],
-])(
+  ["a receiver of one session", ["--once"], 1, async () => ({})],
+  ["a daemon", [], 1, async () => ({})],
+  ["a receiver of one session, over several connections", ["--once"], 3, async () => ({})],
+  ["a receiver of one session, by keys", ["--once"], 1, keyed],
+  ["a daemon, by keys and over several connections", [], 3, keyed],
+] as const)(
   "through a link that is cut twice, to %s",
-  async (_, once, connections) => {
-    const output = here.path(`resumed${once.length}${connections}`);
+  async (name, once, connections, prepare) => {
+    const env = await prepare();
+    const output = here.path(name.replace(/\W/g, "-"));
     const listen = ["receive", "--listen", "tcp://127.0.0.1:0", "--output", output, "--json", ...once];
-    await using receiver = startCli(listen);
+    await using receiver = startCli(listen, { env });
     const [, address] = await receiver.said(/"listening","address":"([^"]+)"/);
     // One of a group is enough.
     const share = MIB / connections;
     const cuts = new Map([3, 5].map((size, i) => [i * connections, { up: [cutAfter(size * share)] }]));
     const relay = await startRelay({ to: address!, faults: (link) => cuts.get(link) ?? {} });
-    const { code, stderr, wire, lost } = await migrate(relay.address, ["--connections", String(connections)]);
+    const { code, stderr, wire, lost } = await migrate(relay.address, env, connections);
     await receiver.said(/"type":"landed"/);
     await relay.close();
     if (once.length === 0) receiver.kill("SIGTERM");

@@ -185,6 +185,22 @@ describe("TLS", () => {
     await listener.close();
   });
 
+  test("a reset is seen as a failure, not as an end", async () => {
+    const { client, listener } = await site();
+    for (const dialerBreaks of [true, false]) {
+      const near = await client.dial(listener.address);
+      const far = (await listener.accept())!;
+      const [one, two] = dialerBreaks ? [near, far] : [far, near];
+      await one.write([Buffer.from("some")]);
+      const iterator = two.input[Symbol.asyncIterator]();
+      expect(Buffer.from((await iterator.next()).value).toString()).toBe("some");
+      await one.reset!();
+      expect(await errorOf(iterator.next().then(() => {}))).toHaveProperty("code", "link");
+      await two.destroy();
+    }
+    await listener.close();
+  });
+
   test("a leaf, and a succession, that has expired proves nothing", async () => {
     const old = newIdentity();
     const young = rotate(old);

@@ -22,6 +22,21 @@ const peersOf = (lines: string) => async (): Promise<ReadonlyMap<string, Authori
 const checker = (lines = `${client.word} name=site-a rate=1MB`, own: Identity = server, notes: string[] = []) =>
   new ProofChecker(own, peersOf(lines), (line) => notes.push(line));
 
+/** A proof of version 1 with one succession, made on 2026-07-01: what every later release has to take. */
+const VERSION_1 = Buffer.from(
+  [
+    "U0hLUAEATQIDPsFgihddi1azfFegDzVRO3YavPaxnpa5HwuwNaCzGGMCKxsksDD7BqBJpDzlmWQ8T8rVndH1GApjigbJF8jkbqYvnWjcc8Kb",
+    "s21QMmvHgqJ8r9dBLeErBJQfaU3iKD4QRgC0+RqfAQAAAaABMIIBnDCCAUKgAwIBAgIQVcnypkRqKbj8UFknM5pShDAKBggqhkjOPQQDAjA8",
+    "MTowOAYDVQQDDDFwMjU2OkFxb2ROb3NhQzcyTGVLNkVReEZHb0ZtY1p3TjRtYW9zU2N1YXZHZkFBMHkwMB4XDTI2MDYzMDAwMDAwMFoXDTI2",
+    "MDkyOTAwMDAwMFowPDE6MDgGA1UEAwwxcDI1NjpBejdCWUlvWFhZdFdzM3hYb0E4MVVUdDJHcnoyc1o2V3VSOExzRFdnc3hoajBZMBMGByqG",
+    "SM49AgEGCCqGSM49AwEHA0IABD7BYIoXXYtWs3xXoA81UTt2Grz2sZ6WuR8LsDWgsxhjNGOykObIjfyXDWcFDzWmgjtNnMPGPAWcb/xJJi+H",
+    "JFmjJjAkMBIGA1UdEwEB/wQIMAYBAf8CAQYwDgYDVR0PAQH/BAQDAgIEMAoGCCqGSM49BAMCA0gAMEUCIBamSReCxJI6Vw6CWKz36rUHL2Oy",
+    "xYRc2PUBYM5wyIrrAiEA7ZIPHEnJBwjuD5sBCUSnWuo72mH6oio6nFIPFEJ/303E8DjomopyMh2odFtiVy+CDZPv/xPNtWOX6K3MYIAx4JrV",
+    "9BQuXEeuj6Reg3iE//EzA35fmoqavM/E4OXDT2pz",
+  ].join(""),
+  "base64",
+);
+
 describe("a proof of identity", () => {
   test("says what was proved, with its successions", () => {
     const young = rotated(client, MAX_SUCCESSIONS + 2);
@@ -38,6 +53,16 @@ describe("a proof of identity", () => {
       before,
     ]);
     expect(Buffer.compare(proof.nonce, readProof(makeProof(young, server.word)).nonce)).not.toBe(0);
+  });
+
+  test("of version 1 stays what it is", () => {
+    const { key, server, before, time } = readProof(VERSION_1, Date.UTC(2026, 7, 1));
+    expect({ key, server, before, time }).toEqual({
+      key: "p256:Az7BYIoXXYtWs3xXoA81UTt2Grz2sZ6WuR8LsDWgsxhj",
+      server: "p256:AisbJLAw-wagSaQ85ZlkPE_K1Z3R9RgKY4oGyRfI5G6m",
+      before: ["p256:AqodNosaC72LeK6EQxFGoFmcZwN4maosScuavGfAA0y0"],
+      time: Date.UTC(2026, 6, 1),
+    });
   });
 
   test("any flipped bit is refused, and any cut", () => {
