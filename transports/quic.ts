@@ -160,26 +160,27 @@ async function serve(ip: string, port: number, serving: Serving): Promise<Listen
   } catch (error) {
     throw explain("Cannot listen at", text, error);
   }
-  let open = true;
   const renewal = setInterval(async () => {
     // Where new ones can't be had, the old ones are shown for as long as they last.
     const fresh = await current().catch(() => credentials);
-    if (fresh !== credentials && open) server.renew(fresh);
+    if (fresh !== credentials && closing === undefined) server.renew(fresh);
     credentials = fresh;
   }, times.renewal);
   renewal.unref();
+  let closing: Promise<void> | undefined;
   const close = (error?: Error) => {
-    if (!open) return;
-    open = false;
-    signal.removeEventListener("abort", onAbort);
-    clearInterval(renewal);
-    peers.close(error);
-    server.close();
+    if (closing === undefined) {
+      signal.removeEventListener("abort", onAbort);
+      clearInterval(renewal);
+      peers.close(error);
+      closing = server.close().catch(() => {});
+    }
+    return closing;
   };
-  const onAbort = () => close(abortReason(signal));
+  const onAbort = () => void close(abortReason(signal));
   signal.addEventListener("abort", onAbort);
   if (signal.aborted) onAbort();
-  return { address: formatHostPort("quic", ip, server.port), accept: peers.accept, close: async () => close() };
+  return { address: formatHostPort("quic", ip, server.port), accept: peers.accept, close: () => close() };
 }
 
 function explain(doing: string, peer: string, error: unknown): ShrinkerError {

@@ -18,13 +18,15 @@ import { transports } from "../../transports/registry.ts";
 import { bytesOf, errorOf, never, readAll, same } from "./helpers.ts";
 
 const onDeno = "Deno" in globalThis;
-/** As the transport that everybody uses, with less patience. */
-const hasty = quicTransport({ connect: 600, idle: 600, handshake: 600, renewal: 20 });
+/** As the transport that everybody uses, with less patience for strangers, and for those who are not there. */
+const patient = quicTransport({ connect: 10_000, idle: 15_000, handshake: 600, renewal: 20 });
+const hasty = quicTransport({ connect: 600, idle: 800, handshake: 600, renewal: 60_000 });
 const at = (text: string) => parseAddress(text, transports);
-const dial = (text: string, options: Partial<DialOptions> = {}) =>
-  hasty.dial(at(text), { signal: never, insecure: options.security === undefined, ...options });
-const listen = (text: string, options: Partial<ListenOptions> = {}) =>
-  hasty.listen(at(text), { signal: never, insecure: options.security === undefined, ...options });
+const trust = (options: { security?: unknown }) => ({ signal: never, insecure: options.security === undefined });
+const dial = (text: string, options: Partial<DialOptions> = {}, transport = patient) =>
+  transport.dial(at(text), { ...trust(options), ...options });
+const listen = (text: string, options: Partial<ListenOptions> = {}, transport = patient) =>
+  transport.listen(at(text), { ...trust(options), ...options });
 
 const key = generateKey();
 const expecting = (word: string, serverName = SERVER_NAME) => ({
@@ -54,7 +56,7 @@ describe("quic: addresses", () => {
 
   test("port 0 can't be dialled, and nothing goes without trust", async () => {
     expect(await errorOf(dial("quic://127.0.0.1:0"))).toHaveProperty("code", "usage");
-    for (const act of [hasty.dial, hasty.listen])
+    for (const act of [patient.dial, patient.listen])
       expect(await errorOf(act(at("quic://127.0.0.1:1"), { signal: never }))).toHaveProperty("code", "refused");
   });
 
@@ -84,7 +86,6 @@ describe("quic: addresses", () => {
   test.skipIf(onDeno)("and is free again after the close", async () => {
     const listener = await listen("quic://127.0.0.1:0");
     await listener.close();
-    await sleep(50);
     await (await listen(listener.address)).close();
   });
 });
@@ -192,7 +193,7 @@ describe("quic: who is not there", () => {
     socket.close();
     await once(socket, "close");
     const since = performance.now();
-    const error = await errorOf(dial(`quic://127.0.0.1:${port}`));
+    const error = await errorOf(dial(`quic://127.0.0.1:${port}`, {}, hasty));
     expect(error).toHaveProperty("code", "link");
     expect(error.message).toMatch(onDeno ? /does not answer/ : /nothing listens there/);
     expect(performance.now() - since).toBeLessThan(3000);
@@ -200,7 +201,7 @@ describe("quic: who is not there", () => {
 
   test("somebody who never answers; and a signal doesn't wait for it", async () => {
     const { socket, port } = await udp();
-    const error = await errorOf(dial(`quic://127.0.0.1:${port}`));
+    const error = await errorOf(dial(`quic://127.0.0.1:${port}`, {}, hasty));
     expect(error.message).toMatch(/does not answer/);
     const controller = new AbortController();
     const dialling = errorOf(dial(`quic://127.0.0.1:${port}`, { signal: controller.signal }));
@@ -211,7 +212,7 @@ describe("quic: who is not there", () => {
   });
 
   test("a peer that vanishes is missed by both, in time", async () => {
-    const listener = await listen("quic://127.0.0.1:0");
+    const listener = await listen("quic://127.0.0.1:0", {}, hasty);
     const there = Number(/\d+$/.exec(listener.address)![0]);
     // What lies between them forwards packets, until it doesn't.
     const [front, back] = [await udp(), await udp()];
@@ -222,7 +223,7 @@ describe("quic: who is not there", () => {
       back.socket.send(packet, there, "127.0.0.1");
     });
     back.socket.on("message", (packet) => front.socket.send(packet, client, "127.0.0.1"));
-    const near = await dial(`quic://127.0.0.1:${front.port}`);
+    const near = await dial(`quic://127.0.0.1:${front.port}`, {}, hasty);
     const far = (await listener.accept())!;
     // Signs of life keep a connection that says nothing.
     await sleep(1000);

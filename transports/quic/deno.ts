@@ -50,7 +50,7 @@ export function denoQuic(quic: DenoQuic): QuicRuntime {
           current.stop();
           current = serve(endpoint, credentials, options);
         },
-        close: () => current.stop(),
+        close: async () => current.stop(),
       } satisfies QuicServer;
     },
   };

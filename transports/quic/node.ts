@@ -6,6 +6,7 @@ import { abortReason } from "../../core/errors.ts";
 import { isKeyWord } from "../../core/identity/key.ts";
 import type { NodeQuic } from "../../core/transport/quic-api.ts";
 import type { Credentials } from "../../core/transport/security.ts";
+import { within } from "../../core/within.ts";
 import {
   ALPN,
   alertFailure,
@@ -25,7 +26,8 @@ const WRITE = 16 << 10;
 const WINDOW = 16 << 20;
 const MAX_CONNECTIONS = 4096;
 
-const RELEASE_MS = 100;
+/** For how long a listener's close waits until its socket is free, which it is once the last connection has ended. */
+const CLOSE_MS = 50;
 /** Milliseconds between two looks at a writer that takes nothing. */
 const LOOK_MS = { first: 1, last: 8 };
 
@@ -33,12 +35,22 @@ type Writer = QuicStream["writer"] & { readonly desiredSize?: number | null };
 
 /** `node:quic`, as Bun 1.4 has it. */
 export function nodeQuic(quic: NodeQuic): QuicRuntime {
+  const diallers = new Map<string, QuicEndpoint>();
+  /** One socket for all that dial, which never closes: Bun holds packets back for a second around that. */
+  function dialler(address: string): QuicEndpoint {
+    let endpoint = diallers.get(address);
+    if (!endpoint || endpoint.destroyed) {
+      endpoint = new quic.QuicEndpoint({ address });
+      endpoint.closed.catch(() => {});
+      diallers.set(address, endpoint);
+    }
+    return endpoint;
+  }
   return {
     async dial(ip, port, options) {
       const { security, signal } = options;
       if (signal.aborted) throw abortReason(signal);
-      // Of its own: a connection that is given up takes its socket with it.
-      const endpoint = new quic.QuicEndpoint({ address: isIPv6(ip) ? "[::]:0" : "0.0.0.0:0" });
+      const endpoint = dialler(isIPv6(ip) ? "[::]:0" : "0.0.0.0:0");
       let onAbort: (() => void) | undefined;
       let issuer: string | undefined;
       try {
@@ -62,9 +74,8 @@ export function nodeQuic(quic: NodeQuic): QuicRuntime {
         // Fails closed, should a runtime forget what it was asked for.
         if (info.validationErrorReason) throw new QuicFailure("UNTRUSTED", info.validationErrorReason);
         const stream = await session.createBidirectionalStream({ highWaterMark: WRITE_AHEAD });
-        return nodeLink(session, stream, options.idleMs, { issuer, closed: () => release(endpoint) });
+        return nodeLink(session, stream, options.idleMs, issuer);
       } catch (error) {
-        release(endpoint);
         if (signal.aborted) throw abortReason(signal);
         throw failure(error, issuer);
       } finally {
@@ -97,7 +108,9 @@ export function nodeQuic(quic: NodeQuic): QuicRuntime {
       return {
         port: endpoint.address.port,
         renew: (credentials) => endpoint.setSNIContexts({ "*": identity(credentials) }, { replace: true }),
-        close: () => void endpoint.close().catch(() => {}),
+        async close() {
+          await within(endpoint.close(), CLOSE_MS);
+        },
       } satisfies QuicServer;
     },
   };
@@ -147,12 +160,7 @@ function issuerOf(session: QuicSession): string | undefined {
   return name !== undefined && isKeyWord(name) ? name : undefined;
 }
 
-interface Dialled {
-  readonly issuer: string | undefined;
-  closed(): void;
-}
-
-function nodeLink(session: QuicSession, stream: QuicStream, idleMs: number, dialled?: Dialled): QuicLink {
+function nodeLink(session: QuicSession, stream: QuicStream, idleMs: number, issuer?: string): QuicLink {
   stream.closed.catch(() => {});
   watch(session, idleMs);
   const { remote } = session.path ?? {};
@@ -165,7 +173,7 @@ function nodeLink(session: QuicSession, stream: QuicStream, idleMs: number, dial
   );
   return {
     remote: { ip: remote?.address ?? "unknown", port: remote?.port ?? 0 },
-    issuer: dialled?.issuer,
+    issuer,
     async read() {
       const { value, done } = await input.next().catch(() => ({ value: undefined, done: true }));
       // Why it ended is the connection's to say.
@@ -181,7 +189,6 @@ function nodeLink(session: QuicSession, stream: QuicStream, idleMs: number, dial
     },
     async close() {
       close(session);
-      dialled?.closed();
       await session.closed.catch(() => {});
     },
   };
@@ -189,11 +196,6 @@ function nodeLink(session: QuicSession, stream: QuicStream, idleMs: number, dial
 
 function close(session: QuicSession): void {
   session.destroy(undefined, { code: CLOSED, type: "application" });
-}
-
-/** Lets a socket go: not at once, or Bun may keep back for a second what it has to tell the peer. */
-function release(endpoint: QuicEndpoint): void {
-  setTimeout(() => endpoint.close().catch(() => {}), RELEASE_MS);
 }
 
 /** Looks within the time of silence that is allowed. */

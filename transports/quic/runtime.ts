@@ -37,7 +37,7 @@ export interface QuicServer {
   /** What to show to peers that come from now on. */
   renew(credentials: Credentials): void;
   /** Takes no more peers; those that came go on. */
-  close(): void;
+  close(): Promise<void>;
 }
 
 /** One connection, with its one stream. */
