@@ -53,6 +53,9 @@ describe("the framing of quic", () => {
     ["nothing at all", [0]],
     ["a piece after the end", [WORD.ENDED, 1]],
     ["a second end", [WORD.ENDED, WORD.ENDED]],
+    // Each would be answered.
+    ["a drop that was told already", [WORD.DROPPED, WORD.DROPPED]],
+    ["a drop after the end", [WORD.ENDED, WORD.DROPPED]],
     ["an opening that is not the first", [WORD.HEARD, WORD.OPENED]],
     ["a grant of nothing", [WORD.GRANT]],
     ["what no version knows", [0xffff_ff00]],

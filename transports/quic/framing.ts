@@ -93,7 +93,7 @@ export class Unframer {
     } else if (value === WORD.ENDED && !this.#ended) {
       this.#ended = true;
       this.#heard.ended();
-    } else if (value === WORD.DROPPED) {
+    } else if (value === WORD.DROPPED && !this.#ended) {
       this.#ended = true;
       this.#heard.dropped();
     } else if (value === WORD.HEARD) {
