@@ -182,6 +182,10 @@ describe("webtransport", () => {
     ["a stream of one way", (write: Write) => write(0x190b4d3b, [3n], Buffer.from("x"))],
     ["a second stream", (write: Write) => write(0x190b4d3b, [5n], Buffer.from("x"))],
     ["a capsule of 2^40 bytes", (_: Write, raw: Raw) => raw(Buffer.from("00c000010000000000", "hex"))],
+    [
+      "a capsule of 60 MiB that nobody knows",
+      (_: Write, raw: Raw) => raw(Buffer.concat([Buffer.from("1fc000000003c00000", "hex"), Buffer.alloc(40_000)])),
+    ],
     ["words of no meaning", (write: Write) => write(0x190b4d3b, [1n], Buffer.alloc(4))],
   ])("%s ends its connection, not the listener", async (_, act) => {
     const listener = await listen(ANY);

@@ -68,6 +68,8 @@ export function gateServer(server: Server, http2: Http2Server, handshakeMs: numb
   http2.on("sessionError", () => {});
   http2.on("session", (session) => {
     session.on("error", () => {});
+    // The library's, each second: they throw where the session is destroyed and not closed yet, and tune what is not tuned.
+    session.ping = () => false;
     widen(session, { maxConcurrentStreams: MAX_REQUESTS });
   });
 

@@ -64,7 +64,11 @@ export interface BidirectionalStream {
 
 /** Not of the interface: a session of the HTTP/2 half. */
 export interface NativeSession {
-  capsParser?: { parseData(data: Buffer): void };
+  capsParser?: {
+    parseData(data: Buffer): void;
+    /** The beginning of a capsule, until more of it has come. */
+    saveddata?: Uint8Array;
+  };
 }
 
 export interface Server {

@@ -25,11 +25,18 @@ export const WINDOWS = {
   initialUnidirectionalStreams: 1,
 };
 
+/**
+ * What the library may keep of a capsule whose rest has not come, in bytes; those of peers of ours are shorter. It would keep
+ * 64 MiB, and copy them again at each packet.
+ */
+const MAX_KEPT = 4096;
+
 /** What is used of node:http2's sessions, client's and server's. */
 export interface Http2Session {
   settings(settings: { readonly initialWindowSize: number; readonly maxConcurrentStreams?: number }): void;
   setLocalWindowSize(bytes: number): void;
   on(event: "error", listener: (error: Error) => void): void;
+  ping(...args: never[]): boolean;
 }
 
 /** Lets HTTP/2 carry what the framing grants: its own windows begin at 64 KiB, which is nothing over a long way. */
@@ -39,19 +46,25 @@ export function widen(session: Http2Session, settings: { readonly maxConcurrentS
 }
 
 /**
- * Ends a session whose peer sends what makes the library throw, instead of the process: it throws where nobody catches it.
+ * Ends a session whose peer sends what makes the library throw, instead of the process: it throws where nobody catches it. Or
+ * what it would keep without bounds.
  * @param cut ends the connection
  */
 export function harden(session: NativeSession, cut: () => void): void {
   const parser = session.capsParser;
   if (parser === undefined) return;
   const parse = parser.parseData.bind(parser);
+  let over = false;
   parser.parseData = (data) => {
+    // What is there already is still given out.
+    if (over) return;
     try {
       parse(data);
+      over = (parser.saveddata?.length ?? 0) > MAX_KEPT;
     } catch {
-      cut();
+      over = true;
     }
+    if (over) cut();
   };
 }
 

@@ -47,7 +47,6 @@ export async function serveSessions(ip: string, port: number, serving: Serving):
    */
   async function welcome(session: Session, carrier: string, cut: () => void, gone: Promise<unknown>): Promise<void> {
     const timer = setTimeout(cut, times.handshake);
-    session.closed.catch(() => {});
     try {
       await session.ready;
       const incoming = session.incomingBidirectionalStreams.getReader();
@@ -89,6 +88,7 @@ export async function serveSessions(ip: string, port: number, serving: Serving):
       for (;;) {
         const { value } = await sessions.read();
         if (value === undefined) return;
+        value.closed.catch(() => {});
         greet(value);
       }
     })().catch(() => {});
