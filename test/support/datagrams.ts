@@ -24,11 +24,15 @@ export interface DatagramWan {
   readonly port: number;
   /** Datagrams that were lost, or found no room. */
   readonly dropped: number;
-  /** Loses all that comes from and for the clients that there are, for ever: only one with another address gets through. */
+  /**
+   * Loses all that comes from and for the clients that there are, for longer than a link waits for a sign of life. Bun's QUIC dials
+   * from one port all the time, so that they may come back by then.
+   */
   cut(): void;
   close(): Promise<void>;
 }
 
+const CUT_MS = 7000;
 /** What waits for longer is dropped. */
 const QUEUE_MS = 50;
 /** Clients at once; the datagrams of further ones are dropped. */
@@ -105,9 +109,11 @@ export async function startDatagramWan(options: DatagramWanOptions): Promise<Dat
   near.bind(listen.port, listen.host);
   await once(near, "listening");
   const cut = () => {
-    for (const client of clients.values()) {
-      if (!client.cut) client.upstream.close();
+    for (const [name, client] of clients) {
+      if (client.cut) continue;
+      client.upstream.close();
       client.cut = true;
+      setTimeout(() => clients.delete(name), CUT_MS).unref();
     }
   };
   return {
