@@ -28,7 +28,7 @@ export const WAYS: Readonly<Record<string, Way>> = {
   tcp: network("tcp", "stream"),
   unix: { listen: (folder, name) => `unix:${join(folder, name)}`, carrier: "stream" },
   quic: network("quic", "datagrams"),
-  webtransport: network("webtransport", "datagrams"),
+  webtransport: network("webtransport", "stream"),
 };
 
 export interface Link {
