@@ -13,6 +13,8 @@ import { ReceiveWindow, SendWindow } from "./window.ts";
 const WINDOW = 8 << 20;
 /** Longest piece: what a runtime takes at once. */
 const PIECE = 1 << 20;
+/** Pieces up to this size are copied, so that they go even where whoever wrote them doesn't wait for that. */
+const SMALL = 64 << 10;
 /** How long a connection that was dropped after its end waits for the peer to have everything, and then to be told. */
 const CLOSE_MS = 1000;
 
@@ -31,7 +33,7 @@ export function quicConnection(
   const outgoing = new SendWindow();
   let turn: Promise<void> = Promise.resolve();
   let ending: Promise<void> | undefined;
-  let writing = false;
+  let borrowed = false;
   let dropping: Promise<void> | undefined;
 
   const queue = pieceQueue(grant);
@@ -79,10 +81,14 @@ export function quicConnection(
     for (let at = 0; at < buffer.length; ) {
       // Not in its turn: what is said must not wait for the peer.
       const length = await broken.wait(outgoing.next(Math.min(buffer.length - at, PIECE)));
-      writing = true;
-      await send([word(length), buffer.subarray(at, at + length)]);
-      writing = false;
+      const piece = buffer.subarray(at, at + length);
       at += length;
+      if (length <= SMALL) await send([Buffer.concat([word(length), piece])]);
+      else {
+        borrowed = true;
+        await send([word(length), piece]);
+        borrowed = false;
+      }
     }
   }
 
@@ -102,9 +108,9 @@ export function quicConnection(
     }
   }
 
-  /** What was written still goes, unless a write is cut short. */
+  /** What was written still goes, but for a big write that is under way: its bytes are the caller's again. */
   async function drop(lingerMs: number): Promise<void> {
-    if (!writing && lingerMs > 0) {
+    if (!borrowed && lingerMs > 0) {
       if (ending === undefined) say(WORD.DROPPED);
       await within(over.promise, lingerMs);
     }
