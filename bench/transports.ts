@@ -3,7 +3,7 @@
  * --compress none` to `receive`, for each transport and runtime, over loopback and over relays in this process: of TCP and unix
  * sockets they end the connections, so that delay, window and losses do what `test/support/path.ts` says; datagrams they delay and lose.
  *
- *     sh cli/bun bench/transports.ts [--quick] [--json] [--transports tcp,unix] [--pairs bun-bun,deno-deno,bun-deno,deno-bun]
+ *     sh cli/bun bench/transports.ts [--quick] [--json] [--transports tcp,tls,unix,quic,webtransport] [--pairs bun-bun,deno-deno,bun-deno,deno-bun]
  *         [--round-trips 1,20,100] [--losses 0,0.1,1] [--rate 100Mbit] [--window 3MiB] [--connections 1,8] [--seconds 6]
  */
 import { randomFillSync } from "node:crypto";
@@ -37,7 +37,7 @@ const { values } = parseArgs({
   },
 });
 const quick = (small: string, full: string) => (values.quick ? small : full);
-const registered = Object.keys(WAYS).filter((scheme) => transports.has(scheme));
+const registered = Object.keys(WAYS).filter((way) => transports.has(WAYS[way]!.scheme));
 const schemes = chosen(values.transports ?? registered.join(), registered);
 const runtimes = Object.keys(RUNTIMES);
 const pairs = chosen(

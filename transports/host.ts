@@ -1,6 +1,7 @@
 import { lookup } from "node:dns/promises";
 import { abortReason, ShrinkerError } from "../core/errors.ts";
-import type { Address, Connection } from "../core/transport/transport.ts";
+import { requireSecurity } from "../core/transport/security.ts";
+import type { Address, Connection, DialOptions } from "../core/transport/transport.ts";
 import { socketError } from "./advice.ts";
 import { CONNECT_MS } from "./socket.ts";
 
@@ -15,7 +16,7 @@ export interface HostPort {
 }
 
 /** Throws `usage`. */
-export function parseHostPort({ scheme, rest, text }: Address): HostPort {
+function parseHostPort({ scheme, rest, text }: Address): HostPort {
   const match = /^(?:\[([0-9a-f:.%\w]+)\]|([^:[\]/\s]+)):(\d{1,5})$/i.exec(rest);
   const port = Number(match?.[3]);
   if (!match || port > 65535)
@@ -24,6 +25,23 @@ export function parseHostPort({ scheme, rest, text }: Address): HostPort {
       `Cannot parse "${text}": expected ${scheme}://HOST:PORT or ${scheme}://[IPV6]:PORT`,
     );
   return { host: (match[1] ?? match[2]) as string, port };
+}
+
+/** What a dialler of such a transport checks first. Throws `usage`, or as `requireSecurity` does. */
+export function placeToDial(address: Address, { security, insecure = false }: DialOptions): HostPort {
+  const place = placeToListen(address, { security, insecure });
+  if (place.port === 0) throw new ShrinkerError("usage", `Cannot connect to "${address.text}": give the peer's port`);
+  return place;
+}
+
+/** And a listener. */
+export function placeToListen(
+  address: Address,
+  { security, insecure = false }: { readonly security?: object | undefined; readonly insecure?: boolean },
+): HostPort {
+  const place = parseHostPort(address);
+  requireSecurity(address, security, insecure);
+  return place;
 }
 
 export function formatHostPort(scheme: string, host: string, port: number): string {

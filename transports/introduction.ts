@@ -81,13 +81,9 @@ function introduced(
   const paced = pace(identity);
   const dropped = new AbortController();
   return {
-    peer: connection.peer,
-    duplex: connection.duplex,
-    carrier: connection.carrier,
+    ...connection,
     identity,
     input: paced ? paceInput(input, paced.rate, paced.wait, dropped.signal) : input,
-    write: (buffers) => connection.write(buffers),
-    end: () => connection.end(),
     destroy(reason) {
       dropped.abort();
       return connection.destroy(reason);
@@ -95,7 +91,7 @@ function introduced(
     ...(reset && {
       reset(reason?: Error) {
         dropped.abort();
-        return reset.call(connection, reason);
+        return reset(reason);
       },
     }),
   };

@@ -1,21 +1,16 @@
 import { abortReason, LinkError, ShrinkerError } from "../core/errors.ts";
 import { loadQuic, runtime } from "../core/runtime.ts";
-import {
-  type DialSecurity,
-  type ListenSecurity,
-  renewed,
-  requireSecurity,
-  UntrustedPeerError,
-} from "../core/transport/security.ts";
+import { type DialSecurity, type ListenSecurity, renewed, UntrustedPeerError } from "../core/transport/security.ts";
 import type { Connection, Listener, Transport } from "../core/transport/transport.ts";
 import { acceptQueue } from "./accept.ts";
 import { socketError } from "./advice.ts";
-import { formatHostPort, lookupHost, parseHostPort, reachAny } from "./host.ts";
+import { framedConnection } from "./framed/connection.ts";
+import { StreamFailure } from "./framed/link.ts";
+import { formatHostPort, lookupHost, placeToDial, placeToListen, reachAny } from "./host.ts";
 import { dialAnybody, listenAsNobody } from "./nobody.ts";
-import { quicConnection } from "./quic/connection.ts";
 import { denoQuic } from "./quic/deno.ts";
 import { nodeQuic } from "./quic/node.ts";
-import { ALPN, type ArrivingPeer, QuicFailure, type QuicRuntime, type QuicServer } from "./quic/runtime.ts";
+import { ALPN, type ArrivingPeer, type QuicRuntime, type QuicServer } from "./quic/runtime.ts";
 import { unreachable } from "./quic/unreachable.ts";
 import { CONNECT_MS } from "./socket.ts";
 
@@ -44,18 +39,17 @@ export function quicTransport(times: QuicTimes = TIMES): Transport {
     scheme: "quic",
     resumable: true,
     authenticates: true,
-    async dial(address, { signal, insecure = false, security }) {
-      const { host, port } = parseHostPort(address);
-      requireSecurity(address, security, insecure);
-      if (port === 0) throw new ShrinkerError("usage", `Cannot connect to "${address.text}": give the peer's port`);
+    async dial(address, options) {
+      const { signal, security } = options;
+      const { host, port } = placeToDial(address, options);
       const quic = await implementation(address.text);
       const hosts = await lookupHost(address, host, signal);
       const dialling = { quic, port, peer: address.text, security: security ?? dialAnybody(), idleMs: times.idle };
       return reachAny(hosts, signal, (ip, timeoutMs) => connect(ip, { ...dialling, signal, timeoutMs }), times.connect);
     },
-    async listen(address, { signal, insecure = false, security, readAhead }) {
-      const { host, port } = parseHostPort(address);
-      requireSecurity(address, security, insecure);
+    async listen(address, options) {
+      const { signal, security, readAhead } = options;
+      const { host, port } = placeToListen(address, options);
       const quic = await implementation(address.text);
       const [ip] = await lookupHost(address, host, signal);
       return serve(ip!, port, { quic, text: address.text, signal, security, readAhead, times });
@@ -93,16 +87,16 @@ async function connect(ip: string, dialling: Dialling): Promise<Connection> {
   const late = new AbortController();
   const onAbort = () => attempt.abort();
   signal.addEventListener("abort", onAbort);
-  let failure: QuicFailure | undefined;
+  let failure: StreamFailure | undefined;
   const giveUp = (code: "ETIMEDOUT" | "ECONNREFUSED") => {
-    failure ??= new QuicFailure(code);
+    failure ??= new StreamFailure(code);
     attempt.abort();
   };
   const timer = setTimeout(() => giveUp("ETIMEDOUT"), timeoutMs);
   void unreachable(ip, port, late.signal).then(() => giveUp("ECONNREFUSED"));
   try {
     const link = await quic.dial(ip, port, { security, signal: attempt.signal, idleMs });
-    if (!attempt.signal.aborted) return quicConnection(link, peer, { opens: true });
+    if (!attempt.signal.aborted) return framedConnection(link, peer, { opens: true });
     await link.close();
     throw failure ?? abortReason(signal);
   } catch (error) {
@@ -143,7 +137,7 @@ async function serve(ip: string, port: number, serving: Serving): Promise<Listen
     try {
       const link = await stranger.link;
       const peer = formatHostPort("quic", link.remote.ip, link.remote.port);
-      peers.offer(quicConnection(link, peer, { readAhead }));
+      peers.offer(framedConnection(link, peer, { readAhead }));
     } catch {
       stranger.drop();
     } finally {
@@ -184,7 +178,7 @@ async function serve(ip: string, port: number, serving: Serving): Promise<Listen
 }
 
 function explain(doing: string, peer: string, error: unknown): ShrinkerError {
-  if (error instanceof QuicFailure) {
+  if (error instanceof StreamFailure) {
     if (error.code === "UNTRUSTED") return new UntrustedPeerError(peer, error.claims, { cause: error });
     if (error.code === "PROTOCOL")
       return new LinkError(

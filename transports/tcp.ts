@@ -1,8 +1,6 @@
 import type net from "node:net";
-import { ShrinkerError } from "../core/errors.ts";
-import { requireSecurity } from "../core/transport/security.ts";
 import type { Transport } from "../core/transport/transport.ts";
-import { formatHostPort, lookupHost, parseHostPort, reachAny } from "./host.ts";
+import { formatHostPort, lookupHost, placeToDial, placeToListen, reachAny } from "./host.ts";
 import { connectSocket, serveSockets } from "./socket.ts";
 
 /** `tcp://HOST:PORT`: TLS 1.3, or plain TCP where `insecure` says so. */
@@ -10,18 +8,17 @@ export const tcp: Transport = {
   scheme: "tcp",
   resumable: true,
   authenticates: true,
-  async dial(address, { signal, insecure = false, security }) {
-    const { host, port } = parseHostPort(address);
-    requireSecurity(address, security, insecure);
-    if (port === 0) throw new ShrinkerError("usage", `Cannot connect to "${address.text}": give the peer's port`);
+  async dial(address, options) {
+    const { signal, security } = options;
+    const { host, port } = placeToDial(address, options);
     const hosts = await lookupHost(address, host, signal);
     return reachAny(hosts, signal, (ip, timeoutMs) =>
       connectSocket({ host: ip, port }, address.text, { signal, timeoutMs, security }),
     );
   },
-  async listen(address, { signal, insecure = false, security, readAhead }) {
-    const { host, port } = parseHostPort(address);
-    requireSecurity(address, security, insecure);
+  async listen(address, options) {
+    const { signal, security, readAhead } = options;
+    const { host, port } = placeToListen(address, options);
     const [ip] = await lookupHost(address, host, signal);
     return serveSockets({
       signal,

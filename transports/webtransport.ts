@@ -1,8 +1,6 @@
-import { ShrinkerError } from "../core/errors.ts";
-import { requireSecurity } from "../core/transport/security.ts";
 import type { Transport } from "../core/transport/transport.ts";
 import { socketError } from "./advice.ts";
-import { lookupHost, parseHostPort, reachAny } from "./host.ts";
+import { lookupHost, placeToDial, placeToListen, reachAny } from "./host.ts";
 import { dialAnybody, listenAsNobody } from "./nobody.ts";
 import { CONNECT_MS } from "./socket.ts";
 import { connectSession } from "./webtransport/dial.ts";
@@ -27,10 +25,9 @@ export function webtransportTransport(options: WebTransportOptions = {}): Transp
     scheme: "webtransport",
     resumable: true,
     authenticates: true,
-    async dial(address, { signal, insecure = false, security }) {
-      const { host, port } = parseHostPort(address);
-      requireSecurity(address, security, insecure);
-      if (port === 0) throw new ShrinkerError("usage", `Cannot connect to "${address.text}": give the peer's port`);
+    async dial(address, options) {
+      const { signal, security } = options;
+      const { host, port } = placeToDial(address, options);
       const library = await load(address.text);
       const hosts = await lookupHost(address, host, signal);
       const dialling = { library, port, peer: address.text, security: security ?? dialAnybody(), signal };
@@ -40,9 +37,9 @@ export function webtransportTransport(options: WebTransportOptions = {}): Transp
         });
       return reachAny(hosts, signal, attempt, connectMs);
     },
-    async listen(address, { signal, insecure = false, security, readAhead }) {
-      const { host, port } = parseHostPort(address);
-      requireSecurity(address, security, insecure);
+    async listen(address, options) {
+      const { signal, security, readAhead } = options;
+      const { host, port } = placeToListen(address, options);
       const library = await load(address.text);
       const [ip] = await lookupHost(address, host, signal);
       const serving = { library, text: address.text, signal, security: security ?? listenAsNobody(), readAhead };

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { type Link, type Relay, startEnd, startLink, WAYS } from "./sites.ts";
+import { type Link, makeKeys, type Relay, startEnd, startLink, WAYS } from "./sites.ts";
 
 export interface Case {
   readonly scheme: string;
@@ -35,9 +35,10 @@ const RESUME_MS = 60_000;
  */
 export async function measure(file: string, folder: string, one: Case, ms: number): Promise<Measured> {
   const { scheme, link } = one;
+  const env = WAYS[scheme]!.keyed ? makeKeys(folder) : { SHRINKER_INSECURE: "1" };
   const listen = ["--listen", WAYS[scheme]!.listen(folder, "socket"), "--once", "--output", "-"];
-  await using destination = startEnd(one.destination, ["receive", ...listen, "--insecure"]);
-  const [, address] = await destination.said(/listening on (\S+)/, START_MS);
+  await using destination = startEnd(one.destination, ["receive", ...listen], env);
+  const [, address] = await destination.said(/listening on ([^\s,]+)/, START_MS);
   let bytes = 0;
   let first = 0;
   let begun = 0;
@@ -55,9 +56,9 @@ export async function measure(file: string, folder: string, one: Case, ms: numbe
     stack.defer(() => started.close());
     relay = started;
   }
-  const options = ["--connections", String(one.connections), "--compress", "none", "--no-state", "--insecure"];
+  const options = ["--connections", String(one.connections), "--compress", "none", "--no-state"];
   const to = ["--to", relay?.address ?? address!, "--no-progress"];
-  await using source = startEnd(one.source, ["migrate", file, "--format", "bytes", ...to, ...options]);
+  await using source = startEnd(one.source, ["migrate", file, "--format", "bytes", ...to, ...options], env);
   const over = Promise.race([source.ended, destination.ended]);
   await Promise.race([until(() => first > 0), over]);
   await Promise.race([sleep(ms), over]);

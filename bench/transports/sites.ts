@@ -1,5 +1,5 @@
 /** Both ends of a migration, as processes of either runtime, and the way between them. */
-import { type ChildProcess, spawn } from "node:child_process";
+import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -16,17 +16,22 @@ export const RUNTIMES: Readonly<Record<string, readonly string[]>> = {
 
 /** Of a transport: where it listens, and what carries it. */
 interface Way {
+  readonly scheme: string;
   listen(folder: string, name: string): string;
   readonly carrier: "stream" | "datagrams";
+  /** Whether the ends prove to each other who they are. */
+  readonly keyed?: boolean;
 }
 
 const network = (scheme: string, carrier: Way["carrier"]): Way => ({
+  scheme,
   listen: () => `${scheme}://127.0.0.1:0`,
   carrier,
 });
 export const WAYS: Readonly<Record<string, Way>> = {
   tcp: network("tcp", "stream"),
-  unix: { listen: (folder, name) => `unix:${join(folder, name)}`, carrier: "stream" },
+  tls: { ...network("tcp", "stream"), keyed: true },
+  unix: { scheme: "unix", listen: (folder, name) => `unix:${join(folder, name)}`, carrier: "stream" },
   quic: network("quic", "datagrams"),
   webtransport: network("webtransport", "stream"),
 };
@@ -49,8 +54,9 @@ export interface Relay {
 }
 
 /** Puts a link before an address. */
-export async function startLink(scheme: string, address: string, folder: string, link: Link): Promise<Relay> {
+export async function startLink(way: string, address: string, folder: string, link: Link): Promise<Relay> {
   const { roundTrip, loss, rate, window } = link;
+  const { scheme, carrier } = WAYS[way]!;
   const shape = { delay: roundTrip / 2, rate: rate / 8, loss };
   if (scheme === "unix") {
     const path = join(folder, "relay");
@@ -60,7 +66,7 @@ export async function startLink(scheme: string, address: string, folder: string,
   const local = { host: "127.0.0.1", port: 0 };
   const to = { ...local, port: Number(/:(\d+)$/.exec(address)?.[1]) };
   const wan =
-    WAYS[scheme]!.carrier === "stream"
+    carrier === "stream"
       ? await startWan({ listen: local, to, ...shape, window })
       : await startDatagramWan({ listen: local, to, ...shape });
   return { ...wan, address: `${scheme}://127.0.0.1:${wan.port}` };
@@ -74,10 +80,27 @@ export interface End extends AsyncDisposable {
   readonly ended: Promise<number | null>;
 }
 
+/** Makes one key for both ends, which let it in. Returns the environment in which they have it. */
+export function makeKeys(folder: string): Readonly<Record<string, string>> {
+  const env = { XDG_CONFIG_HOME: join(folder, "keys"), SHRINKER_INSECURE: "0" };
+  const [program, ...first] = RUNTIMES.bun as [string, ...string[]];
+  const shrinker = (...args: string[]) =>
+    execFileSync(program, [...first, ...args], {
+      env: { ...process.env, ...env },
+      stdio: ["ignore", "pipe", "ignore"],
+    });
+  const key = shrinker("identity").toString().trim();
+  shrinker("identity", "--authorize", key, "--name", "both");
+  return { ...env, SHRINKER_PEER: key };
+}
+
 /** Starts an end of the command. It is killed when it is disposed of. */
-export function startEnd(runtime: string, args: readonly string[]): End {
+export function startEnd(runtime: string, args: readonly string[], env: Readonly<Record<string, string>>): End {
   const [program, ...first] = RUNTIMES[runtime] as [string, ...string[]];
-  const child = spawn(program, [...first, ...args], { stdio: ["ignore", "pipe", "pipe"] });
+  const child = spawn(program, [...first, ...args], {
+    env: { ...process.env, ...env },
+    stdio: ["ignore", "pipe", "pipe"],
+  });
   let words = "";
   let wake = () => {};
   child.stderr.setEncoding("utf8").on("data", (text: string) => {

@@ -19,10 +19,7 @@ export function countBytes(connection: Connection): CountedConnection {
     }
   }
   return {
-    peer: connection.peer,
-    duplex: connection.duplex,
-    carrier: connection.carrier,
-    padded: connection.padded ?? false,
+    ...connection,
     input: counted(),
     async write(buffers) {
       // Counted first: the caller may reuse its array as soon as the write resolves.
@@ -30,8 +27,6 @@ export function countBytes(connection: Connection): CountedConnection {
       await connection.write(buffers);
       bytesOut += length;
     },
-    end: () => connection.end(),
-    destroy: (reason) => connection.destroy(reason),
     get bytesIn() {
       return bytesIn;
     },

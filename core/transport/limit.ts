@@ -29,11 +29,9 @@ export function limitRate(connection: Connection, bytesPerSecond: number): Conne
   const wait = tokenBucket(bytesPerSecond, BURST_MS);
   const partBytes = Math.max(1, Math.floor((bytesPerSecond * PART_MS) / 1000));
   const destroyed = new AbortController();
+  const { reset } = connection;
   return {
-    peer: connection.peer,
-    duplex: connection.duplex,
-    carrier: connection.carrier,
-    input: connection.input,
+    ...connection,
     async write(buffers) {
       for (const part of cut(buffers, partBytes)) {
         const ms = wait(lengthOf(part), performance.now());
@@ -42,11 +40,16 @@ export function limitRate(connection: Connection, bytesPerSecond: number): Conne
         await connection.write(part);
       }
     },
-    end: () => connection.end(),
     destroy(reason) {
       destroyed.abort();
       return connection.destroy(reason);
     },
+    ...(reset && {
+      reset(reason?: Error) {
+        destroyed.abort();
+        return reset(reason);
+      },
+    }),
   };
 }
 

@@ -42,7 +42,10 @@ export interface ListenOptions {
   readonly readAhead?: number;
 }
 
-/** One connection: an ordered byte stream each way, or one way where `duplex` is false. */
+/**
+ * One connection: an ordered byte stream each way, or one way where `duplex` is false. Its functions need no `this`, so that
+ * what is put around one takes it over whole (`{ ...connection, write }`).
+ */
 export interface Connection {
   /** The other end, for messages: `tcp://192.0.2.1:4747`. */
   readonly peer: string;

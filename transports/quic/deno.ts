@@ -2,16 +2,8 @@ import { isIPv6 } from "node:net";
 import { abortReason, systemCode } from "../../core/errors.ts";
 import type { DenoConnection, DenoQuic, DenoStream } from "../../core/transport/quic-api.ts";
 import type { Credentials } from "../../core/transport/security.ts";
-import {
-  ALPN,
-  alertFailure,
-  CLOSED,
-  QuicFailure,
-  type QuicLink,
-  type QuicListenOptions,
-  type QuicRuntime,
-  type QuicServer,
-} from "./runtime.ts";
+import { StreamFailure, type StreamLink } from "../framed/link.ts";
+import { ALPN, alertFailure, CLOSED, type QuicListenOptions, type QuicRuntime, type QuicServer } from "./runtime.ts";
 
 /** Deno's own QUIC (quinn). Its windows are its own; a socket is released when its endpoint is garbage, or at the exit. */
 export function denoQuic(quic: DenoQuic): QuicRuntime {
@@ -97,7 +89,7 @@ function serve(
         if (dropped) connection.close({ closeCode: CLOSED, reason: "" });
         const streams = connection.incomingBidirectionalStreams.getReader();
         const { value } = await streams.read();
-        if (!value) throw new QuicFailure("ECONNRESET");
+        if (!value) throw new StreamFailure("ECONNRESET");
         return denoLink(connection, value);
       })();
       const drop = () => {
@@ -117,14 +109,14 @@ function serve(
   };
 }
 
-function denoLink(connection: DenoConnection, stream: DenoStream, closed?: () => void): QuicLink {
+function denoLink(connection: DenoConnection, stream: DenoStream, closed?: () => void): StreamLink {
   const reader = stream.readable.getReader();
   const writer = stream.writable.getWriter();
   writer.closed.catch(() => {});
   const { hostname, port } = connection.remoteAddr;
   // Why a stream broke is the connection's to say.
   const gone = connection.closed.then(
-    () => new QuicFailure("ECONNRESET"),
+    () => new StreamFailure("ECONNRESET"),
     (error) => failure(error),
   );
   return {
@@ -150,13 +142,16 @@ function denoLink(connection: DenoConnection, stream: DenoStream, closed?: () =>
 }
 
 /** Deno's errors have no codes but for the system's: the rest is in their words. */
-function failure(error: unknown): QuicFailure {
-  if (error instanceof QuicFailure) return error;
+function failure(error: unknown): StreamFailure {
+  if (error instanceof StreamFailure) return error;
   const message = error instanceof Error ? error.message : String(error);
   const alert = /handshake failed: error (\d+)/.exec(message)?.[1];
   if (alert !== undefined) return alertFailure(Number(alert), error);
-  if (systemCode(error) === "EADDRINUSE") return new QuicFailure("EADDRINUSE", error);
-  if (/timed out/.test(message)) return new QuicFailure("ETIMEDOUT", error);
-  if (/refused/.test(message)) return new QuicFailure("ECONNREFUSED", error);
-  return new QuicFailure(/aborted by peer|closed by peer|reset by peer/.test(message) ? "ECONNRESET" : "OTHER", error);
+  if (systemCode(error) === "EADDRINUSE") return new StreamFailure("EADDRINUSE", error);
+  if (/timed out/.test(message)) return new StreamFailure("ETIMEDOUT", error);
+  if (/refused/.test(message)) return new StreamFailure("ECONNREFUSED", error);
+  return new StreamFailure(
+    /aborted by peer|closed by peer|reset by peer/.test(message) ? "ECONNRESET" : "OTHER",
+    error,
+  );
 }

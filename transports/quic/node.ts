@@ -7,16 +7,8 @@ import { isKeyWord } from "../../core/identity/key.ts";
 import type { NodeQuic } from "../../core/transport/quic-api.ts";
 import type { Credentials } from "../../core/transport/security.ts";
 import { within } from "../../core/within.ts";
-import {
-  ALPN,
-  alertFailure,
-  CLOSED,
-  QuicFailure,
-  type QuicLink,
-  type QuicOptions,
-  type QuicRuntime,
-  type QuicServer,
-} from "./runtime.ts";
+import { StreamFailure, type StreamLink } from "../framed/link.ts";
+import { ALPN, alertFailure, CLOSED, type QuicOptions, type QuicRuntime, type QuicServer } from "./runtime.ts";
 
 /** Bytes that wait for the network before the next ones do. What lies in Bun's buffers costs it time. */
 const WRITE_AHEAD = 128 << 10;
@@ -72,7 +64,7 @@ export function nodeQuic(quic: NodeQuic): QuicRuntime {
         signal.addEventListener("abort", onAbort);
         const info = await session.opened;
         // Fails closed, should a runtime forget what it was asked for.
-        if (info.validationErrorReason) throw new QuicFailure("UNTRUSTED", info.validationErrorReason);
+        if (info.validationErrorReason) throw new StreamFailure("UNTRUSTED", info.validationErrorReason);
         const stream = await session.createBidirectionalStream({ highWaterMark: WRITE_AHEAD });
         return nodeLink(session, stream, options.idleMs, issuer);
       } catch (error) {
@@ -104,7 +96,7 @@ export function nodeQuic(quic: NodeQuic): QuicRuntime {
         });
       endpoint.closed.catch(() => {});
       // Bun says nothing where it can't bind.
-      if (!endpoint.address) throw new QuicFailure("EADDRINUSE");
+      if (!endpoint.address) throw new StreamFailure("EADDRINUSE");
       return {
         port: endpoint.address.port,
         renew: (credentials) => endpoint.setSNIContexts({ "*": identity(credentials) }, { replace: true }),
@@ -143,9 +135,9 @@ function identity({ certificates, privateKey }: Credentials) {
   return { keys: createPrivateKey(privateKey), certs: Buffer.from(certificates) };
 }
 
-function accepted(session: QuicSession, idleMs: number): Promise<QuicLink> {
+function accepted(session: QuicSession, idleMs: number): Promise<StreamLink> {
   return new Promise((resolve, reject) => {
-    session.closed.then(() => reject(new QuicFailure("ECONNRESET")), reject);
+    session.closed.then(() => reject(new StreamFailure("ECONNRESET")), reject);
     session.onstream = (stream) => {
       session.onstream = (another) => another.destroy();
       stream.highWaterMark = WRITE_AHEAD;
@@ -160,7 +152,7 @@ function issuerOf(session: QuicSession): string | undefined {
   return name !== undefined && isKeyWord(name) ? name : undefined;
 }
 
-function nodeLink(session: QuicSession, stream: QuicStream, idleMs: number, issuer?: string): QuicLink {
+function nodeLink(session: QuicSession, stream: QuicStream, idleMs: number, issuer?: string): StreamLink {
   stream.closed.catch(() => {});
   watch(session, idleMs);
   const { remote } = session.path ?? {};
@@ -168,7 +160,7 @@ function nodeLink(session: QuicSession, stream: QuicStream, idleMs: number, issu
   const input = stream[Symbol.asyncIterator]();
   const gone = session.closed.then(
     // Without an error: that is silence, for whoever closes it says so.
-    () => new QuicFailure("ETIMEDOUT"),
+    () => new StreamFailure("ETIMEDOUT"),
     (error) => failure(error),
   );
   return {
@@ -224,15 +216,15 @@ async function room(writer: Writer): Promise<void> {
   for (let ms = LOOK_MS.first; writer.desiredSize === 0; ms = Math.min(2 * ms, LOOK_MS.last)) await sleep(ms);
 }
 
-function failure(error: unknown, claims?: string): QuicFailure {
-  if (error instanceof QuicFailure) return error;
+function failure(error: unknown, claims?: string): StreamFailure {
+  if (error instanceof StreamFailure) return error;
   const { errorCode, type, message = "" } = (error ?? {}) as { errorCode?: bigint; type?: string; message?: string };
-  if (/certificate validation failed/.test(message)) return new QuicFailure("UNTRUSTED", error, claims);
+  if (/certificate validation failed/.test(message)) return new StreamFailure("UNTRUSTED", error, claims);
   if (type === "transport" && errorCode !== undefined) {
     if (errorCode >= 0x100n && errorCode < 0x200n && !/timed out/.test(message))
       return alertFailure(Number(errorCode) - 0x100, error);
-    if (errorCode === 2n) return new QuicFailure("ECONNREFUSED", error);
-    if (/timed out|timeout/.test(message)) return new QuicFailure("ETIMEDOUT", error);
+    if (errorCode === 2n) return new StreamFailure("ECONNREFUSED", error);
+    if (/timed out|timeout/.test(message)) return new StreamFailure("ETIMEDOUT", error);
   }
-  return new QuicFailure(type === "application" ? "ECONNRESET" : "OTHER", error);
+  return new StreamFailure(type === "application" ? "ECONNRESET" : "OTHER", error);
 }

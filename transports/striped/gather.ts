@@ -139,18 +139,7 @@ async function introduce(connection: Connection): Promise<{ connection: Connecti
 }
 
 function withInput(connection: Connection, first: Uint8Array, rest: AsyncIterator<Uint8Array>): Connection {
-  const { peer, duplex, carrier, identity, reset } = connection;
-  return {
-    peer,
-    duplex,
-    carrier,
-    ...(identity && { identity }),
-    input: continued(first, rest),
-    write: (buffers) => connection.write(buffers),
-    end: () => connection.end(),
-    destroy: (reason) => connection.destroy(reason),
-    ...(reset && { reset: (reason?: Error) => reset.call(connection, reason) }),
-  };
+  return { ...connection, input: continued(first, rest) };
 }
 
 async function* continued(first: Uint8Array, rest: AsyncIterator<Uint8Array>): AsyncGenerator<Uint8Array> {

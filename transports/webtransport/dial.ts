@@ -4,7 +4,7 @@ import { isIPv6 } from "node:net";
 import { abortReason, LinkError, ProtocolError } from "../../core/errors.ts";
 import type { DialSecurity } from "../../core/transport/security.ts";
 import type { Connection } from "../../core/transport/transport.ts";
-import { quicConnection } from "../quic/connection.ts";
+import { framedConnection } from "../framed/connection.ts";
 import { secureSocket } from "../socket.ts";
 import type { SecureStream } from "../tls.ts";
 import { type ClientParts, internal, type LoadedLibrary, type NativeSession, type ReliableClient } from "./library.ts";
@@ -72,7 +72,7 @@ export async function connectSession(ip: string, dialling: Dialling): Promise<Co
     const gone = carrier === "HTTP/3" ? client.closed : closed;
     const stream = await Promise.race([client.createBidirectionalStream(), given.promise]);
     const link = sessionLink({ session: client, stream, remote: { ip, port }, issuer: secure.issuer, cut, gone });
-    return { ...quicConnection(link, peer, { opens: true }), carrier };
+    return { ...framedConnection(link, peer, { opens: true }), carrier };
   } catch (error) {
     cut();
     if (!(error instanceof Error && error.name === "WebTransportError")) throw error;

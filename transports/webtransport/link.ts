@@ -1,6 +1,6 @@
 import { within } from "../../core/within.ts";
+import { StreamFailure, type StreamLink } from "../framed/link.ts";
 import { guard } from "../guard.ts";
-import { QuicFailure, type QuicLink } from "../quic/runtime.ts";
 import type { BidirectionalStream, NativeSession, Session } from "./library.ts";
 
 /** How long the library may take to say goodbye before the connection is cut. */
@@ -71,7 +71,7 @@ export function harden(session: NativeSession, cut: () => void): void {
 export interface LinkParts {
   readonly session: Session;
   readonly stream: BidirectionalStream;
-  readonly remote: QuicLink["remote"];
+  readonly remote: StreamLink["remote"];
   readonly issuer?: string | undefined;
   /** Ends what carries the session at once. */
   cut(): void;
@@ -80,11 +80,11 @@ export interface LinkParts {
 }
 
 /** One stream of a session, as what the framing stands on. */
-export function sessionLink({ session, stream, remote, issuer, cut, gone }: LinkParts): QuicLink {
+export function sessionLink({ session, stream, remote, issuer, cut, gone }: LinkParts): StreamLink {
   const reader = stream.readable.getReader();
   const writer = stream.writable.getWriter();
   const broken = guard();
-  const over = (cause: unknown) => broken.fail(new QuicFailure("ECONNRESET", cause));
+  const over = (cause: unknown) => broken.fail(new StreamFailure("ECONNRESET", cause));
   const closed = session.closed.then(over, over);
   gone.then(over, over);
   writer.closed.catch(over);
@@ -112,15 +112,15 @@ export function sessionLink({ session, stream, remote, issuer, cut, gone }: Link
     issuer,
     async read() {
       const { value } = await broken.wait(reader.read()).catch((error) => {
-        throw broken.failure ?? new QuicFailure("ECONNRESET", error);
+        throw broken.failure ?? new StreamFailure("ECONNRESET", error);
       });
-      if (value === undefined) throw broken.failure ?? new QuicFailure("ECONNRESET");
+      if (value === undefined) throw broken.failure ?? new StreamFailure("ECONNRESET");
       return [value];
     },
     async write(buffers) {
       // A copy: the library says that it has written what it has only queued.
       await broken.wait(writer.write(Buffer.concat(buffers))).catch((error) => {
-        throw broken.failure ?? new QuicFailure("ECONNRESET", error);
+        throw broken.failure ?? new StreamFailure("ECONNRESET", error);
       });
     },
     close() {

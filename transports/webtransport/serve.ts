@@ -5,8 +5,8 @@ import { type Credentials, type ListenSecurity, renewed } from "../../core/trans
 import type { Listener } from "../../core/transport/transport.ts";
 import { acceptQueue } from "../accept.ts";
 import { socketError } from "../advice.ts";
+import { framedConnection } from "../framed/connection.ts";
 import { formatHostPort } from "../host.ts";
-import { quicConnection } from "../quic/connection.ts";
 import { gateServer, type Http2Server } from "./gate.ts";
 import { internal, type LoadedLibrary, type Server, type Session } from "./library.ts";
 import { PATH, sessionLink, WINDOWS } from "./link.ts";
@@ -57,7 +57,7 @@ export async function serveSessions(ip: string, port: number, serving: Serving):
       const remote = remoteOf(session);
       const link = sessionLink({ session, stream, remote, cut, gone });
       const peer = formatHostPort("webtransport", remote.ip, remote.port);
-      peers.offer({ ...quicConnection(link, peer, { readAhead }), carrier });
+      peers.offer({ ...framedConnection(link, peer, { readAhead }), carrier });
     } catch {
       cut();
     } finally {

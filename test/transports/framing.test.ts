@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import { MAX_GRANT, PIECE_COST, Unframer, WORD, word } from "../../transports/quic/framing.ts";
-import { FIRST_WINDOW, ReceiveWindow, SendWindow } from "../../transports/quic/window.ts";
+import { MAX_GRANT, PIECE_COST, Unframer, WORD, word } from "../../transports/framed/framing.ts";
+import { FIRST_WINDOW, ReceiveWindow, SendWindow } from "../../transports/framed/window.ts";
 
 /** What comes of a stream that arrives in parts of these lengths, over and over. */
 function taken(stream: Uint8Array, lengths: readonly number[]) {

@@ -6,7 +6,7 @@ import { coalesce } from "../coalesce.ts";
 import { guard } from "../guard.ts";
 import { pieceQueue } from "../queue.ts";
 import { Unframer, WORD, word } from "./framing.ts";
-import { QuicFailure, type QuicLink } from "./runtime.ts";
+import { StreamFailure, type StreamLink } from "./link.ts";
 import { ReceiveWindow, SendWindow } from "./window.ts";
 
 /** Most bytes of a peer that may be on their way or wait for their consumer: 100 ms of 670 Mbit/s. */
@@ -19,11 +19,11 @@ const SMALL = 64 << 10;
 const CLOSE_MS = 1000;
 
 /**
- * Makes a connection of a QUIC connection's one stream.
+ * Makes a connection of a stream whose runtime or library does less than is asked of one (`framing.ts` says what).
  * @param opens whether this side opened the stream, and so has to speak first
  */
-export function quicConnection(
-  link: QuicLink,
+export function framedConnection(
+  link: StreamLink,
   peer: string,
   { opens = false, readAhead = WINDOW }: { opens?: boolean; readAhead?: number | undefined },
 ): Connection {
@@ -48,7 +48,7 @@ export function quicConnection(
       say(WORD.HEARD);
     },
     dropped() {
-      fail(explain(new QuicFailure("ECONNRESET")));
+      fail(explain(new StreamFailure("ECONNRESET")));
       say(WORD.HEARD);
     },
     heard: over.resolve,
@@ -93,7 +93,7 @@ export function quicConnection(
   }
 
   function explain(error: unknown): ShrinkerError {
-    if (error instanceof QuicFailure && error.code === "PROTOCOL") return new LinkError(error.message);
+    if (error instanceof StreamFailure && error.code === "PROTOCOL") return new LinkError(error.message);
     return socketError("Lost the connection to", peer, error);
   }
 

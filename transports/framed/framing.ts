@@ -100,7 +100,7 @@ export class Unframer {
       this.#heard.heard();
     } else if (value !== WORD.OPENED || !first) {
       throw new ProtocolError(
-        `${this.#peer} broke the framing of quic: the word ${value.toString(16)} has no place there`,
+        `${this.#peer} broke the framing of its stream: the word ${value.toString(16)} has no place there`,
       );
     }
   }
