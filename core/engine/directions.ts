@@ -27,7 +27,7 @@ export async function route(frame: Frame, link: Link, directions: Directions): P
     direction.reset(stream, code, message);
   } else if (receiver && type === FRAME.BATCH) {
     link.acknowledge(frame.sequence);
-    await receiver.batch(payload);
+    await receiver.batch(frame);
   } else if (receiver && type === FRAME.OPEN) receiver.open(payload);
   else if (receiver && type === FRAME.CLOSE) receiver.close(payload);
   else if (receiver && type === FRAME.CONTENT) receiver.content(payload);

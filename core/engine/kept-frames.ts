@@ -1,14 +1,22 @@
 import { ProtocolError } from "../errors.ts";
 import { FRAME } from "../wire/numbers.ts";
+import { FrameSlabs, type Slab } from "./frame-slabs.ts";
 
 /** What a frame takes besides its bytes: many tiny ones must not hide from the bound. */
 const FRAME_OVERHEAD = 128;
 
-interface KeptFrame {
+/** A frame as it was written. */
+export interface KeptFrame {
   readonly type: number;
   readonly sequence: number;
-  /** Header and payload. */
-  readonly bytes: Uint8Array;
+  /** Bytes of header and payload. */
+  readonly length: number;
+  /** Header and payload, one behind the other. */
+  readonly buffers: readonly Uint8Array[];
+}
+
+interface Kept extends KeptFrame {
+  readonly slabs: readonly Slab[];
 }
 
 /** Of these only the latest counts, or none does: nothing is lost with them at the end of a session. */
@@ -21,7 +29,8 @@ function passing(type: number): boolean {
  * written next: again, after the connection was lost.
  */
 export class KeptFrames {
-  readonly #frames: KeptFrame[] = [];
+  readonly #frames: Kept[] = [];
+  readonly #memory = new FrameSlabs();
   /** The number of the first frame that is kept; of the next one, where none is. */
   #low: number;
   /** How many of those that are kept have been written to this connection. */
@@ -49,13 +58,20 @@ export class KeptFrames {
     return (this.#low + this.#written) >>> 0;
   }
 
-  /** Keeps the next frame; `pending` gives it in its turn. */
-  push(frame: KeptFrame): void {
+  /**
+   * Keeps a copy of the next frame; `pending` gives it in its turn.
+   * @param parts header and payload
+   */
+  push(type: number, sequence: number, parts: readonly Uint8Array[]): void {
+    const buffers: Uint8Array[] = [];
+    const slabs = this.#memory.put(parts, buffers);
+    const length = buffers.reduce((sum, buffer) => sum + buffer.length, 0);
+    const frame = { type, sequence, length, buffers, slabs };
     this.#frames.push(frame);
     this.#count(frame, 1);
   }
 
-  /** The frame that is to be written next, once. */
+  /** The frame that is to be written next, once. Its buffers are valid until it is acknowledged. */
   pending(): KeptFrame | undefined {
     const frame = this.#frames[this.#written];
     if (frame) this.#written++;
@@ -88,13 +104,16 @@ export class KeptFrames {
   }
 
   #drop(count: number): void {
-    for (const frame of this.#frames.splice(0, count)) this.#count(frame, -1);
+    for (const frame of this.#frames.splice(0, count)) {
+      this.#count(frame, -1);
+      this.#memory.free(frame.slabs);
+    }
     this.#low = (this.#low + count) >>> 0;
     this.#written = Math.max(0, this.#written - count);
   }
 
-  #count({ type, bytes }: KeptFrame, sign: 1 | -1): void {
-    this.#bytes += sign * (bytes.length + FRAME_OVERHEAD);
+  #count({ type, length }: KeptFrame, sign: 1 | -1): void {
+    this.#bytes += sign * (length + FRAME_OVERHEAD);
     if (!passing(type)) this.#lasting += sign;
   }
 }

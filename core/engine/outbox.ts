@@ -236,8 +236,8 @@ export class Outbox {
     }
     const again = this.#kept?.pending();
     if (again) {
-      this.#events.sending(again.type, again.sequence, again.bytes.length);
-      return { buffers: [again.bytes] };
+      this.#events.sending(again.type, again.sequence, again.length);
+      return { buffers: again.buffers };
     }
     const from = this.#take();
     return from && this.#number(from);
@@ -249,12 +249,11 @@ export class Outbox {
     this.#sequence = (sequence + 1) >>> 0;
     const header = frameHeader(type, sequence, parts);
     this.#events.sending(type, sequence, header.length + header.readUInt32LE(0));
-    if (!this.#kept) return { buffers: [header, ...parts], from };
+    const buffers = [header, ...parts];
+    if (!this.#kept) return { buffers, from };
     // Once it is written, its parts are their owner's again.
-    const bytes = Buffer.concat([header, ...parts]);
-    this.#kept.push({ type, sequence, bytes });
-    this.#kept.pending();
-    return { buffers: [bytes], from };
+    this.#kept.push(type, sequence, buffers);
+    return { buffers: this.#kept.pending()!.buffers, from };
   }
 
   #take(): Outgoing | undefined {

@@ -1,53 +1,21 @@
+import type { SizedPool } from "../content/sized-pool.ts";
 import type { Piece } from "../machines/machine.ts";
 
 /** Shorter runs of zeros are written out: a piece for each would cost more than the bytes. */
 const MIN_HOLE = 16 << 10;
 /** So few are copied faster one by one than by a call. */
 const FEW_BYTES = 32;
+/** Of the largest piece. */
 export const PIECE_BYTES = 1 << 20;
-
-/** Buffers have this length, or a half of it, or a quarter, and so on to this. */
-const LEAST_BYTES = 64 << 10;
-
-/** Buffers of a few sizes, used again. Taking never waits: credit bounds how many are out. */
-export class PiecePool {
-  readonly #free = new Map<number, Uint8Array[]>();
-  readonly #keep: number;
-  #kept = 0;
-
-  /** @param keep bytes of idle buffers that are kept for later */
-  constructor(keep: number) {
-    this.#keep = keep;
-  }
-
-  /** A buffer for `length` bytes, or of the largest size. */
-  take(length = PIECE_BYTES): Uint8Array {
-    let size = PIECE_BYTES;
-    while (size > LEAST_BYTES && size / 2 >= length) size /= 2;
-    const buffer = this.#free.get(size)?.pop();
-    if (!buffer) return new Uint8Array(size);
-    this.#kept -= size;
-    return buffer;
-  }
-
-  give(buffer: Uint8Array): void {
-    const size = buffer.byteLength;
-    if (this.#kept + size > this.#keep || size < LEAST_BYTES || size > PIECE_BYTES) return;
-    this.#kept += size;
-    const free = this.#free.get(size);
-    if (free) free.push(buffer);
-    else this.#free.set(size, [buffer]);
-  }
-}
 
 /** Puts a batch's bytes together into pieces that each own their memory. */
 export class PieceBuilder {
-  readonly #pool: PiecePool;
+  readonly #pool: SizedPool;
   #pieces: Piece[] = [];
   #buffer: Buffer;
   #at = 0;
 
-  constructor(pool: PiecePool) {
+  constructor(pool: SizedPool) {
     this.#pool = pool;
     this.#buffer = asBuffer(pool.take());
   }

@@ -1,3 +1,4 @@
+import { SizedPool } from "../content/sized-pool.ts";
 import { type ErrorCode, IntegrityError, ProtocolError, type ShrinkerError } from "../errors.ts";
 import type { StreamSink, StreamTarget } from "../machines/machine.ts";
 import { segmentFormats } from "../segment/registry.ts";
@@ -15,6 +16,7 @@ import {
   Open,
   Reset,
 } from "../wire/control.ts";
+import type { Frame } from "../wire/frame.ts";
 import { FRAME, MAX_STREAMS, RETURN_STREAMS } from "../wire/numbers.ts";
 import { BatchDecoder, DecodeBuffers, type DecodedBatch } from "./batch-decoder.ts";
 import { batchCost, checkBounds } from "./bounds.ts";
@@ -25,7 +27,7 @@ import { InStream, openedInfo } from "./in-stream.ts";
 import type { ContentKeeper } from "./keeper.ts";
 import type { Link } from "./link.ts";
 import { listKnown } from "./list-known.ts";
-import { PiecePool } from "./pieces.ts";
+import { PIECE_BYTES } from "./pieces.ts";
 import { Resolver } from "./resolver.ts";
 import type { DestinationSite } from "./site.ts";
 import { asShrinkerError, heard, told } from "./told.ts";
@@ -84,7 +86,7 @@ export class Receiver {
   readonly counters = noCounters();
   readonly #link: Link;
   readonly #options: ReceiverOptions;
-  readonly #pool = new PiecePool(KEPT_PIECES);
+  readonly #pool = new SizedPool(PIECE_BYTES, KEPT_PIECES);
   readonly #store: ContentFile;
   readonly #decoder: BatchDecoder;
   readonly #resolver: Resolver;
@@ -166,9 +168,9 @@ export class Receiver {
   }
 
   /** BATCH. Resolves at once where the sender knows credit, else when there is room for another. */
-  async batch(payload: Buffer): Promise<void> {
+  async batch(frame: Frame): Promise<void> {
     this.#check();
-    const { header, columns } = decodeBatch(payload);
+    const { header, columns } = decodeBatch(frame.payload);
     const stream = this.#streams.get(header.stream);
     if (!stream) throw new ProtocolError(`A batch is of stream ${header.stream}, which is not open`);
     if (header.first !== this.#nextContent || header.forget < this.#forgotten || header.forget > header.first) {
@@ -193,7 +195,8 @@ export class Receiver {
       if (!found || this.#finder.missing.some) return;
       const { pieces, counters } = await this.#resolver.resolve(batch, found, stream.digest);
       addCounters(this.counters, counters);
-      stream.put(pieces, counters, header.digest, cost);
+      stream.put(pieces, counters, Buffer.from(header.digest), cost);
+      frame.release?.();
       if (found.digests.length > 0 && this.#link.duplex)
         await this.#link.control(FRAME.RESOLVED, encodeNumber(header.first + header.count));
     });

@@ -1,4 +1,5 @@
 import { DIGEST_SIZE, DIGEST_WORDS, PAGE_SIZE, PAGE_WORDS } from "../content/page.ts";
+import type { SizedPool } from "../content/sized-pool.ts";
 import { xorPages } from "../content/xor.ts";
 import { IntegrityError, ProtocolError } from "../errors.ts";
 import type { Piece } from "../machines/machine.ts";
@@ -13,7 +14,7 @@ import { type Counters, noCounters } from "./counters.ts";
 import type { FoundContents } from "./finder.ts";
 import type { ContentKeeper } from "./keeper.ts";
 import { tooMuch } from "./list-known.ts";
-import { PieceBuilder, type PiecePool } from "./pieces.ts";
+import { PieceBuilder } from "./pieces.ts";
 import { RunningDigest } from "./running-digest.ts";
 
 const MAX_CHUNKS = MAX_BATCH_PLAIN / PAGE_SIZE;
@@ -39,7 +40,7 @@ export class Resolver {
   readonly #builder: PieceBuilder;
   readonly #running = new RunningDigest();
   readonly #ownNew = pageSlots(MAX_BATCH_CONTENTS);
-  /** The new contents' pages: where nothing but known ones is new, those as they were found, else `#ownNew`. */
+  /** The new contents' pages: where all came in one way, those as they came, else `#ownNew`. */
   #newPages: Buffer = this.#ownNew.bytes;
   readonly #referred = pageSlots(MAX_CHUNKS);
   /** What is referred to and was digested when it came. */
@@ -64,7 +65,7 @@ export class Resolver {
    * @param keepers are given what each batch brings, once it is proved
    * @param referred what `store` keeps, where it doesn't keep all; what is held in RAM instead is taken out of it
    */
-  constructor(store: ContentFile, pool: PiecePool, keepers: readonly ContentKeeper[], referred?: NumberSet) {
+  constructor(store: ContentFile, pool: SizedPool, keepers: readonly ContentKeeper[], referred?: NumberSet) {
     this.#store = store;
     this.#resident = referred && new ResidentContents(referred);
     this.#keepers = keepers;
@@ -79,8 +80,12 @@ export class Resolver {
     const { header, columns } = batch;
     this.#store.forget(header.forget);
     this.#running.reset();
-    const allKnown = header.count > 0 && known.pages.length === header.count * PAGE_SIZE;
-    this.#newPages = allKnown ? known.pages : this.#ownNew.bytes;
+    const bytes = header.count * PAGE_SIZE;
+    const one = [known.pages, columns[COLUMN.CONTENTS]!, columns[COLUMN.STORED]!].find(
+      (pages) => pages.length === bytes,
+    );
+    this.#newPages = one ?? this.#ownNew.bytes;
+    const allKnown = one === known.pages;
     const counters = this.#gather(batch, known);
     if (!allKnown) known.release();
     this.#resident?.put(header.first, header.count, this.#newPages, this.#newDigests);
@@ -216,7 +221,10 @@ export class Resolver {
   }
 
   #view(slot: number): Uint8Array {
-    return slot >= 0 ? this.#ownNew.views[slot]! : this.#referred.views[-1 - slot]!;
+    if (slot < 0) return this.#referred.views[-1 - slot]!;
+    if (this.#newPages === this.#ownNew.bytes) return this.#ownNew.views[slot]!;
+    const { buffer, byteOffset } = this.#newPages;
+    return new Uint8Array(buffer, byteOffset + slot * PAGE_SIZE, PAGE_SIZE);
   }
 
   /** Digests a chunk, where that has not been done: a new content that was checked, or comes again, is not digested anew. */
@@ -241,16 +249,22 @@ export class Resolver {
     const from = (at / PAGE_SIZE) * DIGEST_SIZE;
     digests.copy(this.#newDigests, slot * DIGEST_SIZE, from, from + run * DIGEST_SIZE);
     this.#isDigested.fill(1, slot, slot + run);
-    // As they were found, the n-th is in slot n: all that is new is known, and comes in order.
-    if (this.#newPages !== pages) pages.copy(this.#newPages, slot * PAGE_SIZE, at, at + bytes);
+    this.#place(pages, at, slot, bytes);
     return bytes;
   }
 
   #take(source: Buffer, at: number, slot: number): number {
-    // Where the pages are those that were found, nothing else can be new.
-    if (at + PAGE_SIZE > source.length || this.#newPages !== this.#ownNew.bytes) throw tooMuch();
+    if (at + PAGE_SIZE > source.length) throw tooMuch();
     this.#isDigested[slot] = 0;
-    return source.copy(this.#newPages, slot * PAGE_SIZE, at, at + PAGE_SIZE);
+    this.#place(source, at, slot, PAGE_SIZE);
+    return PAGE_SIZE;
+  }
+
+  /** Puts new contents into their slots, where they are not there already. */
+  #place(source: Buffer, at: number, slot: number, bytes: number): void {
+    if (this.#newPages === this.#ownNew.bytes) source.copy(this.#newPages, slot * PAGE_SIZE, at, at + bytes);
+    // As they came, the n-th is in slot n: nothing else can be new.
+    else if (this.#newPages !== source || at !== slot * PAGE_SIZE) throw tooMuch();
   }
 
   #xor(deltas: Buffer, at: number, slot: number, base: number, header: DecodedBatch["header"]): number {

@@ -1,5 +1,6 @@
 import { createHash, type Hash } from "node:crypto";
 import { crc32 } from "node:zlib";
+import { SizedPool } from "../content/sized-pool.ts";
 import { IntegrityError, LinkError, ProtocolError, ShrinkerError } from "../errors.ts";
 import { asBuffer, printable } from "./bytes.ts";
 import {
@@ -18,7 +19,14 @@ export interface Frame {
   /** Counts the frames of this direction, from 0. */
   readonly sequence: number;
   readonly payload: Buffer;
+  /** Gives the payload's memory back to be used for another; may be left out. Of batches only. */
+  release?(): void;
 }
+
+/** Payloads of batches that are assembled have memory that is used again: most fit into a buffer of this size. */
+const POOLED_PAYLOAD = 2 << 20;
+/** Bytes of it that may be idle. */
+const IDLE_PAYLOADS = 4 << 20;
 
 /** The 16 bytes that open each direction. */
 export function preface(version: number = PROTOCOL_VERSION): Buffer {
@@ -59,6 +67,7 @@ export class FrameReader {
   readonly #pieces: AsyncIterator<Uint8Array>;
   readonly #from: string;
   readonly #recorded: boolean;
+  readonly #pool = new SizedPool(POOLED_PAYLOAD, IDLE_PAYLOADS);
   #piece: Buffer = Buffer.alloc(0);
   #at = 0;
   #offset = 0;
@@ -104,7 +113,7 @@ export class FrameReader {
    * a recording, or `refused` for another version.
    */
   async preface(): Promise<void> {
-    const bytes = await this.#take(PREFACE_BYTES, true);
+    const bytes = await this.#take(PREFACE_BYTES);
     if (this.#recorded && (bytes?.length !== PREFACE_BYTES || MAGIC.some((value, i) => bytes[i] !== value))) {
       throw new IntegrityError(`${this.#from} is not a bundle, or its beginning is damaged: copy or make it again`);
     }
@@ -132,7 +141,7 @@ export class FrameReader {
   /** The next frame, or undefined where the direction ends between two frames. */
   async next(): Promise<Frame | undefined> {
     const start = this.#offset;
-    const header = await this.#take(FRAME_HEADER_BYTES, true);
+    const header = await this.#take(FRAME_HEADER_BYTES);
     if (header === undefined) return undefined;
     if (header.length < FRAME_HEADER_BYTES) throw this.#truncated();
     if (header.readUInt32LE(16) !== crc32(header.subarray(0, 16))) {
@@ -155,13 +164,14 @@ export class FrameReader {
       );
     }
     this.#sequence = (this.#sequence + 1) >>> 0;
-    const payload = length === 0 ? Buffer.alloc(0) : await this.#take(length, false);
+    const room = type === FRAME.BATCH && !this.#has(length) ? this.#room(length) : undefined;
+    const payload = length === 0 ? Buffer.alloc(0) : await this.#take(length, room?.subarray(0, length));
     if (payload === undefined || payload.length < length) throw this.#truncated();
     if (crc32(payload) !== checksum) {
       throw new IntegrityError(`${this.#from} is damaged after byte ${start}: a frame does not match its checksum`);
     }
     if (type !== FRAME.SIGNATURE) this.#hash?.update(header).update(payload);
-    return { type, sequence, payload };
+    return { type, sequence, payload, ...(room && { release: () => this.#pool.give(room) }) };
   }
 
   #truncated(): IntegrityError {
@@ -174,16 +184,29 @@ export class FrameReader {
     return text === "" ? "" : ` (it said: "${text}")`;
   }
 
-  /** `length` bytes, fewer where the input ends before, undefined where it ends at once. */
-  async #take(length: number, header: boolean): Promise<Buffer | undefined> {
+  /** Whether so many bytes are here, in one piece. */
+  #has(length: number): boolean {
+    return this.#piece.length - this.#at >= length;
+  }
+
+  /** Pooled memory for a payload; undefined where it is too long for that. */
+  #room(length: number): Buffer | undefined {
+    return length <= POOLED_PAYLOAD ? asBuffer(this.#pool.take(length)) : undefined;
+  }
+
+  /**
+   * `length` bytes, fewer where the input ends before, undefined where it ends at once.
+   * @param room where they are put together, where they don't come in one piece
+   */
+  async #take(length: number, room?: Buffer): Promise<Buffer | undefined> {
     if (this.#at === this.#piece.length && !(await this.#more())) return undefined;
-    if (this.#piece.length - this.#at >= length) {
+    if (this.#has(length)) {
       const view = this.#piece.subarray(this.#at, this.#at + length);
       this.#at += length;
       this.#offset += length;
       return view;
     }
-    const whole = header ? Buffer.alloc(length) : Buffer.allocUnsafeSlow(length);
+    const whole = room ?? Buffer.allocUnsafeSlow(length);
     let done = 0;
     while (done < length) {
       if (this.#at === this.#piece.length && !(await this.#more())) return whole.subarray(0, done);

@@ -40,7 +40,7 @@ describe("kept frames", () => {
         let next = 0;
         for (const action of actions) {
           if (action.kind === "push") {
-            kept.push({ type: action.type, sequence: number(types.length), bytes: new Uint8Array(3) });
+            kept.push(action.type, number(types.length), [new Uint8Array(1), new Uint8Array(2)]);
             types.push(action.type);
           } else if (action.kind === "take") {
             expect(kept.pending()?.sequence).toBe(next < types.length ? number(next) : undefined);
