@@ -15,11 +15,13 @@ const ADVANTAGE = 1.15;
 /** So much faster than the link is fast enough by far. */
 const MARGIN = 1.5;
 /**
- * A link that takes this much (bytes in a millisecond: 400 Mbit/s) while this program is short of time seems slow only because its ends
- * are: every codec costs both of them more than it saves.
+ * A link that takes this much (bytes in a millisecond: 400 Mbit/s), and all that comes as it is, while this program is short of time seems
+ * slow only because its ends are: every codec costs both of them more than it saves.
  */
 const FAST_LINK = 50e3;
 const SHORT_OF_TIME = 0.85;
+/** And for so long after that: what it waits for may be the other end, which is then as short of time. */
+const SHORT_MEMORY_MS = 2000;
 /** A codec that is not in use is tried on one batch after this time, as contents change. */
 const PROBE_MS = 2000;
 
@@ -55,9 +57,20 @@ export function autoCodec(
   let wireBytes = 0;
   let wireMs = 0;
   let wireAt = Number.NEGATIVE_INFINITY;
+  let linkSpare = 0;
+  // New bytes that were encoded of late, in what time.
+  let freshBytes = 0;
+  let freshMs = 0;
+  let freshAt = Number.NaN;
+  let shortAt = Number.NEGATIVE_INFINITY;
 
   const linkRate = () => (now() - wireAt < LINK_MEMORY_MS ? wireBytes / wireMs : Number.POSITIVE_INFINITY);
   const promise = ({ speed, ratio }: Estimate) => Math.min(speed, linkRate() / ratio);
+  const isShortOfTime = () => {
+    if (demand() > SHORT_OF_TIME) shortAt = now();
+    return now() - shortAt < SHORT_MEMORY_MS;
+  };
+  const takesAll = () => linkSpare > FAST_LINK && freshMs > 0 && linkSpare > freshBytes / freshMs;
   /** Whether the codec that makes the least of a page is fast enough by far: then no other can be worth a try. */
   const sufficient = () => current === zstd && zstd.speed > (linkRate() / zstd.ratio) * MARGIN;
 
@@ -70,12 +83,12 @@ export function autoCodec(
       return current !== none;
     },
     next() {
-      if (looked < FIRST_LOOK || wireInAll < FIRST_WIRE) return current.codec;
-      if (sufficient()) return current.codec;
-      if (linkRate() > FAST_LINK && demand() > SHORT_OF_TIME) {
+      if (isShortOfTime() && takesAll()) {
         current = none;
         return current.codec;
       }
+      if (looked < FIRST_LOOK || wireInAll < FIRST_WIRE) return current.codec;
+      if (sufficient()) return current.codec;
       const stale = all.find((estimate) => estimate !== none && now() - estimate.triedAt > PROBE_MS);
       if (stale) {
         stale.triedAt = now();
@@ -86,6 +99,11 @@ export function autoCodec(
       return current.codec;
     },
     encoded(codec, bytes, wire, ms) {
+      const at = now();
+      const kept = Math.exp((freshAt - at) / MEMORY_MS) || 0;
+      freshBytes = freshBytes * kept + bytes;
+      freshMs = freshMs * kept + (at - freshAt || 0);
+      freshAt = at;
       const estimate = all.find((candidate) => candidate.codec === codec);
       if (!estimate || bytes === 0) return;
       looked++;
@@ -94,8 +112,9 @@ export function autoCodec(
       estimate.ratio += (Math.max(wire, 1) / bytes - estimate.ratio) * weight;
       estimate.triedAt = now();
     },
-    written(wire, ms) {
+    written(wire, ms, spare) {
       wireInAll += wire;
+      linkSpare = spare;
       // What a buffer takes at once says nothing of the link: a guest's pages may just have been known for a while.
       if (ms < WAIT_MS) return;
       const at = now();

@@ -12,8 +12,11 @@ export interface CodecPolicy {
   next(): number;
   /** A batch of `bytes` new bytes was encoded to `wire` bytes in `ms` milliseconds. */
   encoded?(codec: number, bytes: number, wire: number, ms: number): void;
-  /** The link took `ms` milliseconds to take `wire` bytes. */
-  written?(wire: number, ms: number): void;
+  /**
+   * The link took `ms` milliseconds to take `wire` bytes.
+   * @param spare bytes a millisecond that it has been seen to take while it was not what everything waits for; 0 where it is
+   */
+  written?(wire: number, ms: number, spare: number): void;
 }
 
 export const CODEC_NAMES = ["auto", "zstd", "lz4", "none"] as const;

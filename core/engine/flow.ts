@@ -8,6 +8,8 @@ const GAIN = 1.25;
 const RATE_MEMORY_MS = 2000;
 const RATE_MEMORY_ROUND_TRIPS = 4;
 const ROUND_TRIP_MEMORY_MS = 10_000;
+/** A link that has been empty within this time is not what everything waits for. */
+const EMPTY_MS = 100;
 
 /**
  * Bounds what is on the way by the time it takes to drain (a round trip and 50 ms), not by what buffers would take, and
@@ -24,6 +26,7 @@ export class Flow {
   #rateAt = 0;
   #roundTrip = Number.POSITIVE_INFINITY;
   #roundTripAt = 0;
+  #emptyAt = Number.NEGATIVE_INFINITY;
   /** What is on the way drains, so that one frame can tell the round trip without a queue. */
   #probing = false;
   #waiting: (() => void)[] = [];
@@ -41,6 +44,11 @@ export class Flow {
   /** Bytes a second, as last measured; 0 before the first acknowledgement. */
   get rate(): number {
     return this.#rate * 1000;
+  }
+
+  /** Bytes a second that the link has been seen to take while it was not what everything waits for; 0 where it is. */
+  get spare(): number {
+    return this.#now() - this.#emptyAt < EMPTY_MS ? this.rate : 0;
   }
 
   /** Milliseconds, the shortest of late; infinite before the first acknowledgement. */
@@ -96,6 +104,7 @@ export class Flow {
     }
     if (!newest) return;
     this.#deliveredAt = now;
+    if (this.#inFlight === 0) this.#emptyAt = now;
     this.#measureRoundTrip(now, newest);
     const took = now - newest.deliveredAt;
     const rate = took > 0 ? (this.#delivered - newest.deliveredThen) / took : 0;

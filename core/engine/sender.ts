@@ -289,7 +289,7 @@ export class Sender {
     const since = performance.now();
     await this.#link.bulk(FRAME.BATCH, parts);
     this.#drain.left(batch.counters.plain);
-    this.#options.codec.written?.(totalLength(parts), performance.now() - since);
+    this.#options.codec.written?.(totalLength(parts), performance.now() - since, this.#link.flow.spare / 1000);
     this.#free.push(batch);
     this.#pump();
   }

@@ -34,7 +34,7 @@ function run(
     const sending = known(i) ? 0.05 : (MIB * ratio) / link;
     now += Math.max(encoding, sending);
     policy.encoded!(codec, MIB * share, MIB * share * ratio, encoding);
-    policy.written!(MIB * share * ratio, Math.max(0.01, sending));
+    policy.written!(MIB * share * ratio, Math.max(0.01, sending), link);
   }
   return used;
 }
@@ -53,7 +53,10 @@ describe("the codec is chosen by what bounds the migration", () => {
   });
 
   test("a link that only seems slow, as its ends are short of time, gets none", () => {
-    expect(run(80e3, 500, COSTS, () => false, 0.95).get(CODEC.NONE)).toBeGreaterThan(0.9);
+    const slow = new Map([...COSTS].map(([codec, { speed, ratio }]) => [codec, { speed: speed / 4, ratio }]));
+    expect(run(80e3, 500, slow, () => false, 0.95).get(CODEC.NONE)).toBeGreaterThan(0.9);
+    // What it makes of the pages in that time is more than the link would take.
+    expect(run(80e3, 500, COSTS, () => false, 0.95).get(CODEC.NONE)).toBeUndefined();
     expect(run(80e3, 500, COSTS, () => false, 0.5).get(CODEC.NONE)).toBeUndefined();
     expect(run(12.5e3, 500, COSTS, () => false, 1).get(CODEC.NONE)).toBeUndefined();
   });

@@ -168,3 +168,17 @@ describe("who waits for room", () => {
     expect(flow.inFlight).toBe(0);
   });
 });
+
+test("a link has something to spare while it is empty between two frames, and only then", () => {
+  const { flow, run } = simulate(100_000, 1);
+  expect(flow.spare).toBe(0);
+  run(200);
+  // Always filled, it is what everything waits for.
+  expect(flow.spare).toBe(0);
+  run(80, true);
+  expect(flow.spare / 1000).toBeGreaterThan(50_000);
+  run(10);
+  expect(flow.spare).toBeGreaterThan(0);
+  run(200);
+  expect(flow.spare).toBe(0);
+});

@@ -13,10 +13,10 @@ describe("what a thread wants of the time", () => {
     now += 500;
     told = "1200000000 600000000 9";
     expect(demand()).toBeCloseTo(0.6, 9);
-    now += 100;
-    told = "1300000000 600000000 9";
+    now += 50;
+    told = "1250000000 600000000 9";
     expect(demand()).toBeCloseTo(0.6, 9);
-    now += 400;
+    now += 450;
     told = "9000000000 600000000 9";
     expect(demand()).toBe(1);
   });
