@@ -90,21 +90,22 @@ export async function migrateLive(specs: readonly LiveSpec[], to: string, invoca
     output.note(
       `"${name}" was given away by an earlier run: ${postcopy ? "going on with its post-copy" : "asking the destination whether it runs there"}`,
     );
+  if (recover && left.given.length === 0)
+    throw new ShrinkerError(
+      "input",
+      `There is nothing to recover of qmp:${guests.sockets[0]?.qmp}: see \`shrinker list --migrations\``,
+    );
   const departing: Departing[] = [];
   try {
-    for (const { name, qmp } of guests.sockets) {
-      if (left.given.some((entry) => entry.qmp === qmp)) continue;
-      if (recover && left.given.length === 0)
-        throw new ShrinkerError(
-          "input",
-          `There is nothing to recover of qmp:${qmp}: see \`shrinker list --migrations\``,
-        );
-      // Others of the same command may have moved, or stayed.
-      if (recover) continue;
-      const flags = { keepSource: options.flag("keep-source"), paused: options.flag("paused") };
-      const sharedStorage = options.flag("shared-storage");
-      departing.push(await begin({ name, qmp, state, to, ...flags, sharedStorage, signal }));
-    }
+    // Others of the same command may have moved, or stayed.
+    const leaving = recover ? [] : guests.sockets.filter(({ qmp }) => left.given.every((entry) => entry.qmp !== qmp));
+    const flags = { keepSource: options.flag("keep-source"), paused: options.flag("paused") };
+    const sharedStorage = options.flag("shared-storage");
+    const looks = await Promise.allSettled(
+      leaving.map(({ name, qmp }) => begin({ name, qmp, state, to, ...flags, sharedStorage, signal })),
+    );
+    for (const look of looks) if (look.status === "fulfilled") departing.push(look.value);
+    for (const look of looks) if (look.status === "rejected") throw look.reason;
     const names = [...departing, ...left.given].map(({ name }) => name);
     const twice = names.find((name, i) => names.indexOf(name) < i);
     if (twice !== undefined)

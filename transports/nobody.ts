@@ -1,5 +1,4 @@
 import { createECDH, createHash, createPrivateKey } from "node:crypto";
-import { issueLeaf, synthesizeAnchor } from "../core/identity/certificates.ts";
 import { keyPair } from "../core/identity/key.ts";
 import { type DialSecurity, type ListenSecurity, SERVER_NAME } from "../core/transport/security.ts";
 
@@ -18,12 +17,16 @@ const nobody = () => {
   return keyPair(createPrivateKey({ key: { kty: "EC", crv: "P-256", d: d!, x: x!, y: y! }, format: "jwk" }));
 };
 
+/** Loaded when it is needed: it takes longer than all the rest of a transport. */
+const certificates = () => import("../core/identity/certificates.ts");
+
 /** Of a dialler that trusts whoever answers. */
-export function dialAnybody(): DialSecurity {
+export async function dialAnybody(): Promise<DialSecurity> {
+  const { synthesizeAnchor } = await certificates();
   return { anchor: synthesizeAnchor(nobody().word), serverName: SERVER_NAME };
 }
 
 /** Of a listener that has nothing to prove. */
 export function listenAsNobody(): ListenSecurity {
-  return { credentials: async () => issueLeaf(nobody()) };
+  return { credentials: async () => (await certificates()).issueLeaf(nobody()) };
 }

@@ -44,7 +44,13 @@ export function quicTransport(times: QuicTimes = TIMES): Transport {
       const { host, port } = placeToDial(address, options);
       const quic = await implementation(address.text);
       const hosts = await lookupHost(address, host, signal);
-      const dialling = { quic, port, peer: address.text, security: security ?? dialAnybody(), idleMs: times.idle };
+      const dialling = {
+        quic,
+        port,
+        peer: address.text,
+        security: security ?? (await dialAnybody()),
+        idleMs: times.idle,
+      };
       return reachAny(hosts, signal, (ip, timeoutMs) => connect(ip, { ...dialling, signal, timeoutMs }), times.connect);
     },
     async listen(address, options) {

@@ -30,7 +30,7 @@ export function webtransportTransport(options: WebTransportOptions = {}): Transp
       const { host, port } = placeToDial(address, options);
       const library = await load(address.text);
       const hosts = await lookupHost(address, host, signal);
-      const dialling = { library, port, peer: address.text, security: security ?? dialAnybody(), signal };
+      const dialling = { library, port, peer: address.text, security: security ?? (await dialAnybody()), signal };
       const attempt = (ip: string, timeoutMs: number) =>
         connectSession(ip, { ...dialling, timeoutMs }).catch((error) => {
           throw signal.aborted ? error : socketError("Cannot connect to", address.text, error);

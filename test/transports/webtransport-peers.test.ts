@@ -27,7 +27,7 @@ async function bare(address: string) {
   const library = await loadLibrary(address);
   const port = portOf(address);
   const to = { host: "127.0.0.1", port };
-  const options = { signal: never, security: dialAnybody(), protocols: ["h2"] };
+  const options = { signal: never, security: await dialAnybody(), protocols: ["h2"] };
   const { socket, secure } = await secureSocket(to, address, options);
   const Client = clientOver(library, secure);
   const session = new Client(`https://127.0.0.1:${port}${PATH}`, { ...WINDOWS, forceReliable: true });
@@ -217,7 +217,7 @@ describe("webtransport", () => {
     ] as const) {
       const { secure, socket } = await secureSocket(to, listener.address, {
         signal: never,
-        security: dialAnybody(),
+        security: await dialAnybody(),
         protocols,
       });
       secure.stream.on("error", () => {});
