@@ -69,9 +69,11 @@ export async function fileSink(file: AsideFile, info: StreamInfo, withDigest: bo
       committed = true;
     },
     async abort() {
+      // What has landed stays, and its digest may still be asked for.
+      if (committed) return;
       digest?.close();
       await sync.settled();
-      if (!committed) await file.remove();
+      await file.remove();
     },
   };
 }
