@@ -20,10 +20,15 @@ const MAX_CONNECTIONS = 4096;
 
 /** For how long a listener's close waits until its socket is free, which it is once the last connection has ended. */
 const CLOSE_MS = 50;
-/** Milliseconds between two looks at a writer that takes nothing. */
-const LOOK_MS = { first: 1, last: 8 };
+/** Milliseconds between two looks at a writer that takes nothing, and says nothing. */
+const LOOK_MS = 8;
 
-type Writer = QuicStream["writer"] & { readonly desiredSize?: number | null };
+/** Where a writer tells when it takes something again. */
+const DRAIN = Symbol.for("Stream.drainableProtocol");
+type Writer = QuicStream["writer"] & {
+  readonly desiredSize?: number | null;
+  readonly [DRAIN]?: () => Promise<unknown> | null;
+};
 
 /** `node:quic`, as Bun 1.4 has it. */
 export function nodeQuic(quic: NodeQuic): QuicRuntime {
@@ -211,9 +216,9 @@ function watch(session: QuicSession, idleMs: number): void {
   session.closed.then(stop, stop);
 }
 
-/** Waits until a writer takes something, or is closed. By looking at it, since Bun forgets now and then to say so. */
+/** Waits until a writer takes something, or is closed. Looks at it, too, since Bun forgets now and then to say so. */
 async function room(writer: Writer): Promise<void> {
-  for (let ms = LOOK_MS.first; writer.desiredSize === 0; ms = Math.min(2 * ms, LOOK_MS.last)) await sleep(ms);
+  while (writer.desiredSize === 0) await within(writer[DRAIN]?.() ?? sleep(LOOK_MS), LOOK_MS);
 }
 
 function failure(error: unknown, claims?: string): StreamFailure {
