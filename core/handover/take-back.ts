@@ -7,7 +7,7 @@ import { hasSwitched } from "./postcopy.ts";
 import { reach } from "./reach.ts";
 
 /** What the destination gets to say that it has dropped its copy. */
-const CANCEL_MS = 2000;
+const CANCEL_MS = 4000;
 const TRIES = 3;
 
 export interface TakenBack {
