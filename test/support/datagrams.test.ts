@@ -72,4 +72,18 @@ describe("a wan for datagrams", () => {
     await until(() => way.got.length > 0);
     expect(way.got).toEqual(["again"]);
   });
+
+  test("is mended for who was there", async () => {
+    await using way = await echoed({ delay: 0, rate: 1e6 });
+    const send = await way.client();
+    send("before");
+    await until(() => way.got.length > 0);
+    way.wan.cut();
+    send("lost");
+    await until(() => way.wan.dropped > 0);
+    way.wan.mend();
+    send("again");
+    await until(() => way.got.length > 1);
+    expect(way.got).toEqual(["before", "again"]);
+  });
 });

@@ -24,11 +24,15 @@ export interface DatagramWan {
   readonly port: number;
   /** Datagrams that were lost, or found no room. */
   readonly dropped: number;
+  /** Bytes from clients that were passed on. */
+  readonly carried: number;
   /**
    * Loses all that comes from and for the clients that there are, for longer than a link waits for a sign of life. Bun's QUIC dials
    * from one port all the time, so that they may come back by then.
    */
   cut(): void;
+  /** They are heard again at once. */
+  mend(): void;
   close(): Promise<void>;
 }
 
@@ -85,6 +89,7 @@ export async function startDatagramWan(options: DatagramWanOptions): Promise<Dat
   const [up, down] = [startWay(rate, delay, lost), startWay(rate, delay, lost)];
   const clients = new Map<string, Client>();
   let dropped = 0;
+  let carried = 0;
   const near = createSocket("udp4");
 
   function meet(address: string, port: number): Client | undefined {
@@ -105,6 +110,7 @@ export async function startDatagramWan(options: DatagramWanOptions): Promise<Dat
     const client = clients.get(`${address} ${port}`) ?? meet(address, port);
     const arrive = () => client?.cut || client?.upstream.send(bytes, to.port, to.host);
     if (client === undefined || client.cut || !up.send(bytes.length, arrive)) dropped++;
+    else carried += bytes.length;
   });
   near.bind(listen.port, listen.host);
   await once(near, "listening");
@@ -113,15 +119,24 @@ export async function startDatagramWan(options: DatagramWanOptions): Promise<Dat
       if (client.cut) continue;
       client.upstream.close();
       client.cut = true;
-      setTimeout(() => clients.delete(name), CUT_MS).unref();
+      setTimeout(() => {
+        if (clients.get(name) === client) clients.delete(name);
+      }, CUT_MS).unref();
     }
+  };
+  const mend = () => {
+    for (const [name, client] of clients) if (client.cut) clients.delete(name);
   };
   return {
     port: near.address().port,
     get dropped() {
       return dropped;
     },
+    get carried() {
+      return carried;
+    },
     cut,
+    mend,
     async close() {
       cut();
       up.stop();

@@ -8,11 +8,13 @@ import type { StreamSource } from "../../../core/machines/machine.ts";
 import { parseAddress } from "../../../core/transport/transport.ts";
 import { Abort, decodeControl, encodeControl, Hello, Resume, Resumed } from "../../../core/wire/control.ts";
 import { FrameReader, frameHeader, preface } from "../../../core/wire/frame.ts";
-import { FRAME } from "../../../core/wire/numbers.ts";
+import { FRAME, FRAME_HEADER_BYTES, PREFACE_BYTES } from "../../../core/wire/numbers.ts";
 import { memoryPair } from "../../../transports/memory.ts";
+import { quic } from "../../../transports/quic.ts";
 import { transports } from "../../../transports/registry.ts";
 import { tcp } from "../../../transports/tcp.ts";
-import { cutAfter, type Fault, fragment, stall } from "../../support/faults.ts";
+import { startDatagramWan } from "../../support/datagrams.ts";
+import { cutAfter, type Fault, faulty, fragment, stall } from "../../support/faults.ts";
 import { type Network, network, onlySession, quick } from "../../support/resuming.ts";
 import { migrate, type Sending, source, sourceOptions, within } from "../../support/session.ts";
 import { noise, text } from "./contents.ts";
@@ -36,12 +38,12 @@ function sources(): StreamSource[] {
 }
 
 /** Sends over a network, and says things on the way. */
-async function over(net: Network, options: Sending = {}, words = 0) {
+async function over(net: Network, options: Sending = {}, words = 0, streams = sources()) {
   const redial = () => net.dial();
   const session = await openSession(await net.dial(), { ...sourceOptions, times: quick, redial, ...options });
   for (let i = 0; i < words; i++) void session.tell(Buffer.of(i)).catch(() => {});
   try {
-    const outcomes = await sendAll(session, sources(), true, { parallel: 3, signal: options.signal ?? never });
+    const outcomes = await sendAll(session, streams, true, { parallel: 3, signal: options.signal ?? never });
     return { outcomes, counters: session.sender.counters };
   } catch (error) {
     await session.abort(error as Error);
@@ -54,6 +56,40 @@ function expectAll({ files }: Network, whole: Awaited<ReturnType<typeof migrate>
     expect(Buffer.compare(files.get(info.name).bytes, bytes)).toBe(0);
     expect(files.get(info.name).ends).toEqual(["commit"]);
   }
+}
+
+/** Passes a direction on, and sees where it begins: the number of its first frame, and what a RESUMED says. */
+function numbered() {
+  const seen = {
+    first: undefined as number | undefined,
+    resumed: undefined as number | undefined,
+    fault: (input: AsyncIterable<Uint8Array>) => pass(input),
+  };
+  async function* pass(input: AsyncIterable<Uint8Array>) {
+    let head = Buffer.alloc(0);
+    for await (const piece of input) {
+      if (seen.first === undefined) {
+        head = Buffer.concat([head, piece]);
+        look();
+      }
+      yield piece;
+    }
+    function look(): void {
+      for (let at = PREFACE_BYTES; head.length >= at + FRAME_HEADER_BYTES; ) {
+        const [length, type] = [head.readUInt32LE(at), head.readUInt8(at + 4)];
+        const end = at + FRAME_HEADER_BYTES + length;
+        if (type !== FRAME.RESUME && type !== FRAME.RESUMED) {
+          seen.first = head.readUInt32LE(at + 8);
+          return;
+        }
+        if (head.length < end) return;
+        if (type === FRAME.RESUMED)
+          seen.resumed = decodeControl(Resumed, head.subarray(at + FRAME_HEADER_BYTES, end)).received;
+        at = end;
+      }
+    }
+  }
+  return seen;
 }
 
 const words = 20;
@@ -112,6 +148,49 @@ describe("a session over connections that are cut", () => {
     expect(outcomes.map(({ error }) => error)).toEqual([undefined, undefined, undefined]);
     expectAll(net, whole);
     expect(net.connections).toBeGreaterThan(2);
+  });
+
+  test("over quic, through a way that falls silent for both, and sends nothing again that has arrived", async () => {
+    const [closing, options] = [new AbortController(), { signal: never, insecure: true }];
+    const at = parseAddress("quic://127.0.0.1:0", transports);
+    const listener = await quic.listen(at, { ...options, signal: closing.signal });
+    const local = { host: "127.0.0.1", port: 0 };
+    const to = { ...local, port: Number(/\d+$/.exec(listener.address)![0]) };
+    const wan = await startDatagramWan({ listen: local, to, delay: 1, rate: 20e6 });
+    const way = parseAddress(`quic://127.0.0.1:${wan.port}`, transports);
+    // Three batches, of what no codec makes smaller.
+    const bytes = Buffer.concat(Array.from({ length: 700 }, (_, i) => noise(1000 + i)));
+    const seen = Array.from({ length: 4 }, () => ({ up: numbered(), down: numbered() }));
+    const cutting: Fault = async function* (input) {
+      let left = 1.2e6;
+      for await (const piece of input) {
+        yield piece;
+        left -= piece.length;
+        if (left > 0 || net.connections > 2) continue;
+        wan.cut();
+        left = Infinity;
+      }
+    };
+    const net = network({
+      async connect() {
+        wan.mend();
+        const [near, far] = await Promise.all([quic.dial(way, options), listener.accept()]);
+        return [near, faulty(far!, { input: [cutting] })];
+      },
+      faults: (number) => ({ up: [seen[number]!.up.fault], down: [seen[number]!.down.fault] }),
+    });
+    const { outcomes } = await within(over(net, {}, 0, [source("big", "raw", [bytes])]));
+    await onlySession(net);
+    closing.abort();
+    await wan.close();
+    expect(outcomes.map(({ error }) => error)).toEqual([undefined]);
+    expect(Buffer.compare(net.files.get("big").bytes, bytes)).toBe(0);
+    expect(net.connections).toBe(3);
+    // From where the destination said that it is, and something had arrived each time.
+    const resumed = seen.slice(1, 3).map(({ down }) => down.resumed);
+    expect(seen.slice(1, 3).map(({ up }) => up.first)).toEqual(resumed);
+    expect(resumed[0]).toBeGreaterThan(seen[0]!.up.first!);
+    expect(resumed[1]).toBeGreaterThan(resumed[0]!);
   });
 
   test("at its end: who has said the last word waits until it is heard", async () => {
