@@ -9,9 +9,7 @@ import { frameHeader, preface } from "../core/wire/frame.ts";
 import { FRAME } from "../core/wire/numbers.ts";
 import { within } from "../core/within.ts";
 
-/** Peers that are introducing themselves at once. */
-export const MAX_STRANGERS = 64;
-/** What a peer has to do so. */
+/** What a peer has to introduce itself. */
 const INTRODUCTION_MS = 15_000;
 /** What a peer may send at once after a pause, in milliseconds of its rate. */
 const BURST_MS = 200;

@@ -13,13 +13,12 @@ import { nodeQuic } from "./quic/node.ts";
 import { ALPN, type ArrivingPeer, type QuicRuntime, type QuicServer } from "./quic/runtime.ts";
 import { unreachable } from "./quic/unreachable.ts";
 import { CONNECT_MS } from "./socket.ts";
+import { Strangers } from "./strangers.ts";
 
 /** A connection that has been silent for this long is dead. While it lives, the runtimes ask for signs of life. */
 const IDLE_MS = 15_000;
 /** What a stranger has to make the handshake and to open its stream. */
 const HANDSHAKE_MS = 10_000;
-/** Handshakes under way at a listener: strangers must not make us hold more. */
-const MAX_HANDSHAKES = 64;
 /** How often a listener looks whether its certificate is to be renewed. */
 const RENEWAL_MS = 60_000;
 
@@ -128,17 +127,10 @@ async function serve(ip: string, port: number, serving: Serving): Promise<Listen
   const { quic, text, signal, security = listenAsNobody(), readAhead, times } = serving;
   if (signal.aborted) throw abortReason(signal);
   const peers = acceptQueue();
-  const strangers = new Set<ArrivingPeer>();
+  const strangers = new Strangers<ArrivingPeer>((one) => one.drop());
 
   async function welcome(stranger: ArrivingPeer): Promise<void> {
     strangers.add(stranger);
-    // The oldest: who means to shake hands takes moments, and is not kept out by those who never do.
-    if (strangers.size > MAX_HANDSHAKES)
-      for (const oldest of strangers) {
-        strangers.delete(oldest);
-        oldest.drop();
-        break;
-      }
     const timer = setTimeout(stranger.drop, times.handshake);
     try {
       const link = await stranger.link;
@@ -148,7 +140,7 @@ async function serve(ip: string, port: number, serving: Serving): Promise<Listen
       stranger.drop();
     } finally {
       clearTimeout(timer);
-      strangers.delete(stranger);
+      strangers.release(stranger);
     }
   }
 

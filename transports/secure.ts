@@ -15,7 +15,8 @@ import type {
   Transport,
 } from "../core/transport/transport.ts";
 import { acceptQueue } from "./accept.ts";
-import { introduce, MAX_STRANGERS, paces } from "./introduction.ts";
+import { introduce, paces } from "./introduction.ts";
+import { Strangers } from "./strangers.ts";
 
 /** Whom this end is, and whom it trusts. */
 export interface Trust {
@@ -95,17 +96,13 @@ async function listen(transport: Transport, trust: Trust, address: Address, opti
   const checker = new ProofChecker(identity, () => trust.authorized(), note);
   const pace = paces();
   const accepted = acceptQueue();
-  const strangers = new Set<Connection>();
+  const strangers = new Strangers<Connection>(
+    (one) => void one.destroy(new ShrinkerError("refused", "There are too many strangers")),
+  );
 
   async function meet(connection: Connection): Promise<void> {
     strangers.add(connection);
-    // The oldest: who means to introduce itself takes moments, and is not kept out by those who never do.
-    if (strangers.size > MAX_STRANGERS) {
-      const [oldest] = strangers;
-      strangers.delete(oldest!);
-      void oldest!.destroy(new ShrinkerError("refused", "There are too many strangers"));
-    }
-    const known = await introduce(connection, checker, pace).finally(() => strangers.delete(connection));
+    const known = await introduce(connection, checker, pace).finally(() => strangers.release(connection));
     if (known) accepted.offer(known);
   }
   async function serve(): Promise<void> {

@@ -5,6 +5,7 @@ import { renewed, UntrustedPeerError } from "../core/transport/security.ts";
 import type { Connection, Listener } from "../core/transport/transport.ts";
 import { acceptQueue } from "./accept.ts";
 import { socketError } from "./advice.ts";
+import { Strangers } from "./strangers.ts";
 import { streamConnection } from "./stream.ts";
 import { claimedKey, type SecureStream, secureClient, secureServer, serverContext } from "./tls.ts";
 
@@ -14,8 +15,6 @@ import { claimedKey, type SecureStream, secureClient, secureServer, serverContex
 export const CONNECT_MS = 10_000;
 /** What a stranger has to make the handshake of TLS. */
 const HANDSHAKE_MS = 10_000;
-/** Handshakes under way at a listener: strangers must not make us hold more. */
-const MAX_HANDSHAKES = 64;
 
 /** Makes a connection of a connected socket, or of the TLS over it. */
 export function socketConnection(
@@ -182,21 +181,14 @@ export async function serveSockets(options: ServerOptions): Promise<Listener> {
  */
 async function secureGreeter(security: ListenSecurity) {
   const current = await renewed(security, serverContext);
-  const strangers = new Set<net.Socket>();
+  const strangers = new Strangers<net.Socket>((one) => one.destroy());
   return (socket: net.Socket, done: (secure: SecureStream) => void): void => {
     // Until TLS has it, which listens as well.
     socket.on("error", () => {});
     strangers.add(socket);
-    // The oldest: who means to shake hands takes moments, and is not kept out by those who never do.
-    if (strangers.size > MAX_HANDSHAKES)
-      for (const oldest of strangers) {
-        strangers.delete(oldest);
-        oldest.destroy();
-        break;
-      }
     current()
       .then((context) => secureServer(socket, context, HANDSHAKE_MS))
       .then(done, () => socket.destroy())
-      .finally(() => strangers.delete(socket));
+      .finally(() => strangers.release(socket));
   };
 }

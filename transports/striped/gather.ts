@@ -1,6 +1,7 @@
 import { LinkError } from "../../core/errors.ts";
 import type { Connection, Listener } from "../../core/transport/transport.ts";
 import { acceptQueue } from "../accept.ts";
+import { MAX_STRANGERS, Strangers } from "../strangers.ts";
 import { stripedConnection } from "./connection.ts";
 import { decodeHead, GROUP_MAGIC, type GroupHead, HEAD_BYTES } from "./format.ts";
 
@@ -13,7 +14,7 @@ export interface GatherLimits {
   readonly ms: number;
 }
 
-export const GATHER_LIMITS: GatherLimits = { strangers: 64, gathered: 128, ms: 15_000 };
+export const GATHER_LIMITS: GatherLimits = { strangers: MAX_STRANGERS, gathered: 128, ms: 15_000 };
 
 interface Group {
   /** By their numbers; empty where one has not come. */
@@ -28,34 +29,27 @@ interface Group {
  */
 export function gather(inner: Listener, limits: GatherLimits = GATHER_LIMITS): Listener {
   const accepted = acceptQueue();
-  const strangers = new Set<Connection>();
+  const strangers = new Strangers<Connection>(
+    (one) => void one.destroy(new LinkError(`${one.peer} did not say anything in time`)),
+    limits.strangers,
+  );
   const groups = new Map<string, Group>();
   let gathered = 0;
 
   async function meet(connection: Connection): Promise<void> {
     strangers.add(connection);
-    if (strangers.size > limits.strangers)
-      for (const oldest of strangers) {
-        forget(oldest);
-        break;
-      }
-    const timer = setTimeout(() => forget(connection), limits.ms);
+    const timer = setTimeout(() => strangers.drop(connection), limits.ms);
     try {
       const met = await introduce(connection);
-      if (!strangers.has(connection)) return;
+      if (!strangers.release(connection)) return;
       if (met.head) join(met.connection, met.head);
       else accepted.offer(met.connection);
     } catch (error) {
       await connection.destroy(error as Error);
     } finally {
       clearTimeout(timer);
-      strangers.delete(connection);
+      strangers.release(connection);
     }
-  }
-
-  function forget(stranger: Connection): void {
-    strangers.delete(stranger);
-    void stranger.destroy(new LinkError(`${stranger.peer} did not say anything in time`));
   }
 
   function join(connection: Connection, { group: id, count, index }: GroupHead): void {
@@ -106,7 +100,7 @@ export function gather(inner: Listener, limits: GatherLimits = GATHER_LIMITS): L
   /** Nobody takes what comes together from now on. */
   function end(error?: Error): void {
     accepted.close(error);
-    for (const stranger of strangers) forget(stranger);
+    for (const stranger of strangers) strangers.drop(stranger);
     for (const name of groups.keys()) drop(name, "The listener was closed");
   }
 

@@ -1,9 +1,8 @@
 import type net from "node:net";
+import { Strangers } from "../strangers.ts";
 import type { Server } from "./library.ts";
 import { type Http2Session, harden, PATH, widen } from "./link.ts";
 
-/** Strangers at a listener: they must not make us hold more. */
-const MAX_STRANGERS = 64;
 /** What one socket may ask at once: more than the one session that it may have, for the answer "no" takes one as well. */
 const MAX_REQUESTS = 4;
 
@@ -30,6 +29,12 @@ interface Http2Stream {
   on(event: "error", listener: () => void): void;
 }
 
+interface Stranger {
+  /** `HOST:PORT` */
+  readonly name: string;
+  readonly socket: net.Socket;
+}
+
 export interface Gate {
   /**
    * Takes a session's connection for one that has introduced itself.
@@ -44,25 +49,16 @@ export interface Gate {
  * nothing else. To be called before the server starts.
  */
 export function gateServer(server: Server, http2: Http2Server, handshakeMs: number): Gate {
-  const strangers = new Map<string, net.Socket>();
+  const strangers = new Strangers<Stranger>(({ socket }) => socket.destroy());
   http2.on("connection", (socket) => {
-    const name = `${socket.remoteAddress}:${socket.remotePort}`;
-    strangers.set(name, socket);
-    const timer = setTimeout(() => {
-      if (strangers.get(name) === socket) socket.destroy();
-    }, handshakeMs);
+    const stranger = { name: `${socket.remoteAddress}:${socket.remotePort}`, socket };
+    const timer = setTimeout(() => strangers.drop(stranger), handshakeMs);
     socket.on("error", () => {});
     socket.once("close", () => {
       clearTimeout(timer);
-      if (strangers.get(name) === socket) strangers.delete(name);
+      strangers.release(stranger);
     });
-    // The oldest: who means to shake hands takes moments, and is not kept out by those who never do.
-    if (strangers.size > MAX_STRANGERS)
-      for (const [oldest, dropped] of strangers) {
-        strangers.delete(oldest);
-        dropped.destroy();
-        break;
-      }
+    strangers.add(stranger);
   });
   http2.on("tlsClientError", () => {});
   http2.on("sessionError", () => {});
@@ -97,8 +93,9 @@ export function gateServer(server: Server, http2: Http2Server, handshakeMs: numb
 
   return {
     admit(peer) {
-      const socket = strangers.get(peer);
-      return strangers.delete(peer) && socket?.destroyed === false ? socket : undefined;
+      for (const stranger of strangers)
+        if (stranger.name === peer && strangers.release(stranger) && !stranger.socket.destroyed) return stranger.socket;
+      return undefined;
     },
   };
 }
