@@ -1,12 +1,9 @@
-import { told } from "../core/engine/told.ts";
+import { refusal } from "../core/engine/told.ts";
 import { LinkError, ProtocolError, ShrinkerError } from "../core/errors.ts";
 import { PROOF_HEAD, proofLength } from "../core/identity/proof.ts";
 import type { ProofChecker } from "../core/identity/proof-checker.ts";
 import { paceInput, tokenBucket } from "../core/transport/limit.ts";
 import type { Connection, PeerIdentity } from "../core/transport/transport.ts";
-import { Abort, encodeControl } from "../core/wire/control.ts";
-import { frameHeader, preface } from "../core/wire/frame.ts";
-import { FRAME } from "../core/wire/numbers.ts";
 import { within } from "../core/within.ts";
 
 /** What a peer has to introduce itself. */
@@ -107,9 +104,8 @@ async function refuse(connection: Connection, input: AsyncIterator<Uint8Array>, 
   const known = error instanceof ShrinkerError && error.code === "refused";
   const why =
     known || error instanceof ProtocolError ? error : new ShrinkerError("refused", "This receiver can't take you");
-  const payload = encodeControl(Abort, told(why));
   const saying = async () => {
-    await connection.write([preface(), frameHeader(FRAME.ABORT, 0, [payload]), payload]);
+    await connection.write([refusal(why)]);
     await connection.end();
     // A connection that is dropped with bytes unread would take the words back.
     while (!(await input.next()).done);

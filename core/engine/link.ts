@@ -11,7 +11,7 @@ import { Outages } from "./outages.ts";
 import { Outbox } from "./outbox.ts";
 import { Receipts } from "./receipts.ts";
 import { BACK_OFF, type Outage, type Redial, reconnect, type Ticket } from "./reconnect.ts";
-import { heard, told } from "./told.ts";
+import { abortOf, heard } from "./told.ts";
 
 /** Told when the connection is lost, and when there is one again. `reason` says why it was lost, in one line. */
 export type LinkListener = (state: "reconnecting" | "connected", reason: string) => void;
@@ -394,7 +394,7 @@ export class Link {
 
   /** The connection is dropped only once the peer has ended it: what it had not read by then would be lost. */
   async #sayWhy(error: Error): Promise<void> {
-    await this.#outbox.last(FRAME.ABORT, encodeControl(Abort, told(error)), error);
+    await this.#outbox.last(FRAME.ABORT, abortOf(error), error);
     await this.end();
     // What was still on its way here, whole frames or not.
     for await (const _ of this.#channel.input);

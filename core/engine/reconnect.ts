@@ -3,7 +3,7 @@ import { abortReason, LinkError, ProtocolError, type ShrinkerError } from "../er
 import { UntrustedPeerError } from "../transport/security.ts";
 import type { Connection } from "../transport/transport.ts";
 import { Abort, decodeControl, encodeControl, Resume, Resumed } from "../wire/control.ts";
-import { frameHeader, preface } from "../wire/frame.ts";
+import { opening } from "../wire/frame.ts";
 import { FRAME } from "../wire/numbers.ts";
 import { Channel } from "./channel.ts";
 import { asShrinkerError, heard } from "./told.ts";
@@ -107,10 +107,9 @@ async function attempt({ redial, ticket, received, attemptMs, signal }: Reconnec
 
 async function ask(channel: Channel, resume: Ticket & { readonly received: number }): Promise<Reconnected> {
   const { peer } = channel.connection;
-  const payload = encodeControl(Resume, resume);
-  const opening = Buffer.concat([preface(), frameHeader(FRAME.RESUME, 0, [payload]), payload]);
-  await channel.connection.write([opening]);
-  channel.bytesOut += opening.length;
+  const bytes = opening(FRAME.RESUME, encodeControl(Resume, resume));
+  await channel.connection.write([bytes]);
+  channel.bytesOut += bytes.length;
   await channel.reader.preface();
   const frame = await channel.next();
   if (frame === undefined) throw new LinkError(`${peer} closed the connection without a word`);

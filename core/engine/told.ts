@@ -1,5 +1,7 @@
 import { type ErrorCode, LinkError, ProtocolError, ShrinkerError } from "../errors.ts";
-import type { Frame } from "../wire/frame.ts";
+import { Abort, encodeControl } from "../wire/control.ts";
+import { type Frame, opening } from "../wire/frame.ts";
+import { FRAME } from "../wire/numbers.ts";
 import type { Link } from "./link.ts";
 
 /** No longer message is sent to a peer. */
@@ -15,6 +17,16 @@ export function asShrinkerError(error: unknown): ShrinkerError {
 export function told(error: unknown): { code: ErrorCode; message: string } {
   const { code, message } = asShrinkerError(error);
   return { code, message: message.slice(0, MAX_MESSAGE) };
+}
+
+/** The payload of an ABORT that tells a failure. */
+export function abortOf(error: unknown): Buffer {
+  return encodeControl(Abort, told(error));
+}
+
+/** A whole direction of who refuses a peer before there is a session: it says why, and nothing else. */
+export function refusal(error: unknown): Buffer {
+  return opening(FRAME.ABORT, abortOf(error));
 }
 
 /** What a peer has told of a failure: one line without control characters, as it may be shown on a terminal. */

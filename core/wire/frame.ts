@@ -54,6 +54,11 @@ export function frameHeader(type: number, sequence: number, parts: readonly Uint
   return header;
 }
 
+/** A direction's preface, and its first frame. */
+export function opening(type: number, payload: Uint8Array): Buffer {
+  return Buffer.concat([preface(), frameHeader(type, 0, [payload]), payload]);
+}
+
 function limit(type: number): number {
   const large = type === FRAME.BATCH || type === FRAME.CONTENT || type === FRAME.SUMMARY;
   return large ? MAX_PAYLOAD : MAX_CONTROL;

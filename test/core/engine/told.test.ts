@@ -1,8 +1,10 @@
 import { expect, test } from "bun:test";
 import { ResumableSessions } from "../../../core/engine/resumable.ts";
-import { asShrinkerError, heard, told } from "../../../core/engine/told.ts";
+import { asShrinkerError, heard, refusal, told } from "../../../core/engine/told.ts";
 import { LinkError, ShrinkerError } from "../../../core/errors.ts";
 import { Abort, decodeControl, encodeControl, Reset, Resume } from "../../../core/wire/control.ts";
+import { FrameReader } from "../../../core/wire/frame.ts";
+import { FRAME } from "../../../core/wire/numbers.ts";
 
 test("a message is cut to 2000 by who sends it, and refused where it is longer", () => {
   const { message } = told(new ShrinkerError("input", "x".repeat(5000)));
@@ -16,6 +18,18 @@ test("a message is cut to 2000 by who sends it, and refused where it is longer",
     expect(decodeControl(schema, payload(2000)).message).toBe(message);
     expect(() => decodeControl(schema, payload(2001))).toThrow("bad message");
   }
+});
+
+test("a refusal is a direction with nothing but an ABORT", async () => {
+  async function* input() {
+    yield refusal(new ShrinkerError("refused", "not you"));
+  }
+  const reader = new FrameReader(input(), "test");
+  await reader.preface();
+  const frame = (await reader.next())!;
+  expect(frame.type).toBe(FRAME.ABORT);
+  expect(decodeControl(Abort, frame.payload)).toEqual({ code: "refused", message: "not you" });
+  expect(await reader.next()).toBeUndefined();
 });
 
 test("what a peer says has nothing that a terminal or a log would obey", () => {
