@@ -1,7 +1,10 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
+import { framedConnection } from "../../transports/framed/connection.ts";
 import { MAX_GRANT, PIECE_COST, Unframer, WORD, word } from "../../transports/framed/framing.ts";
+import { StreamFailure } from "../../transports/framed/link.ts";
 import { FIRST_WINDOW, ReceiveWindow, SendWindow } from "../../transports/framed/window.ts";
+import { errorOf, readAll } from "./helpers.ts";
 
 /** What comes of a stream that arrives in parts of these lengths, over and over. */
 function taken(stream: Uint8Array, lengths: readonly number[]) {
@@ -23,9 +26,25 @@ function taken(stream: Uint8Array, lengths: readonly number[]) {
   return { said, bytes: Buffer.concat(bytes), left: unframer.left };
 }
 
+/** What becomes of the input of a connection whose stream brings these bytes, and then breaks for this reason. */
+function broken(peer: string, bytes: Uint8Array, reason: StreamFailure): Promise<Error> {
+  const parts = [[bytes]];
+  const link = {
+    remote: { ip: "192.0.2.1", port: 1 },
+    async read() {
+      const next = parts.shift();
+      if (next === undefined) throw reason;
+      return next;
+    },
+    async write() {},
+    async close() {},
+  };
+  return errorOf(readAll(framedConnection(link, peer, {}).input));
+}
+
 const lengths = fc.array(fc.integer({ min: 1, max: 40 }), { minLength: 1, maxLength: 5 });
 
-describe("the framing of quic", () => {
+describe("the framing of streams", () => {
   test("pieces and words come out as they went in, however they are cut", () => {
     const pieces = fc.array(fc.uint8Array({ minLength: 1, maxLength: 50 }), { maxLength: 8 });
     const grants = fc.array(fc.integer({ min: 1, max: MAX_GRANT }), { maxLength: 8 });
@@ -76,7 +95,7 @@ describe("the framing of quic", () => {
   });
 });
 
-describe("the windows of quic", () => {
+describe("the windows of streams", () => {
   test("who sends what it is granted is never refused, never stops for good, and never has more than the most under way", async () => {
     const most = 4 * FIRST_WINDOW;
     await fc.assert(
@@ -127,5 +146,30 @@ describe("the windows of quic", () => {
     expect(() => incoming.spend(1)).toThrow(/more than it was granted/);
     expect(() => incoming.check(2 * FIRST_WINDOW)).not.toThrow();
     expect(() => incoming.check(2 * FIRST_WINDOW + 1)).toThrow(/more than it was granted/);
+  });
+});
+
+describe.each(["quic://192.0.2.1:1", "webtransport://192.0.2.1:1"])("what is said of a stream of %s", (peer) => {
+  const large = Buffer.concat([word(FIRST_WINDOW), Buffer.alloc(10)]);
+  test.each([
+    [
+      "that is not framed",
+      word(0),
+      "ETIMEDOUT",
+      "integrity",
+      `${peer} broke the framing of its stream: the word 0 has no place there`,
+    ],
+    ["that brings too much", large, "ETIMEDOUT", "integrity", `${peer} sends more than it was granted`],
+    [
+      "that breaks",
+      word(WORD.OPENED),
+      "ECONNRESET",
+      "link",
+      `Lost the connection to ${peer}: the peer broke the connection; its own messages say why`,
+    ],
+    ["that is refused late", word(WORD.OPENED), "PROTOCOL", "link", `Lost the connection to ${peer}: why`],
+  ] as const)("%s names its address", async (_, bytes, failure, code, message) => {
+    const error = await broken(peer, bytes, new StreamFailure(failure, new Error("why")));
+    expect({ ...error, message: error.message }).toMatchObject({ code, message });
   });
 });

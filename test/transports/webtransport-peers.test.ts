@@ -198,7 +198,9 @@ describe("webtransport", () => {
       (type, headerVints, payload) => parser.writeCapsule({ type, headerVints, payload }),
       (bytes) => parser.stream.write(bytes),
     );
-    expect(await errorOf(readAll(far.input))).toHaveProperty("code", expect.stringMatching(/^(link|integrity)$/));
+    const error = await errorOf(readAll(far.input));
+    expect(error).toHaveProperty("code", expect.stringMatching(/^(link|integrity)$/));
+    expect(error.message).toContain(far.peer);
     socket.destroy();
     await closed;
     await far.destroy();

@@ -93,7 +93,6 @@ export function framedConnection(
   }
 
   function explain(error: unknown): ShrinkerError {
-    if (error instanceof StreamFailure && error.code === "PROTOCOL") return new LinkError(error.message);
     return socketError("Lost the connection to", peer, error);
   }
 
