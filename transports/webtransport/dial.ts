@@ -7,7 +7,15 @@ import type { Connection } from "../../core/transport/transport.ts";
 import { framedConnection } from "../framed/connection.ts";
 import { secureSocket } from "../socket.ts";
 import type { SecureStream } from "../tls.ts";
-import { type ClientParts, internal, type LoadedLibrary, type NativeSession, type ReliableClient } from "./library.ts";
+import {
+  type ClientParts,
+  internal,
+  internalMethods,
+  type LoadedLibrary,
+  missing,
+  type NativeSession,
+  type ReliableClient,
+} from "./library.ts";
 import { harden, PATH, sessionLink, WINDOWS, widen } from "./link.ts";
 
 /** What a listener's HTTP/2 settings say of WebTransport (draft-ietf-webtrans-http2), which the library reads. */
@@ -40,7 +48,10 @@ export async function connectSession(ip: string, dialling: Dialling): Promise<Co
   // Not all runtimes' HTTP/2 sees that it is over. What has come is to be read first.
   socket.once("end", () => setTimeout(() => socket.destroy(), GRACE_MS).unref());
   const left = Math.max(1, deadline - performance.now());
-  const client = new (clientOver(library, secure))(`https://${isIPv6(ip) ? `[${ip}]` : ip}:${port}${PATH}`, {
+  const given = Promise.withResolvers<never>();
+  given.promise.catch(() => {});
+  const Client = clientOver(library, secure, given.reject);
+  const client = new Client(`https://${isIPv6(ip) ? `[${ip}]` : ip}:${port}${PATH}`, {
     ...WINDOWS,
     forceReliable: !library.http3,
     ...(library.http3 && { serverCertificateHashes: [{ algorithm: "sha-256", value: hashOf(secure) }] }),
@@ -55,14 +66,12 @@ export async function connectSession(ip: string, dialling: Dialling): Promise<Co
   };
   client.closed.catch(() => {});
   client.ready.catch(() => {});
-  const given = Promise.withResolvers<never>();
   const onAbort = () => given.reject(abortReason(signal));
   signal.addEventListener("abort", onAbort);
   const late = () => given.reject(Object.assign(new Error("it took too long"), { code: "ETIMEDOUT" }));
   const timer = setTimeout(late, left);
   const closed = once(socket, "close").catch(() => {});
   void closed.then(() => given.reject(new LinkError(`Lost the connection to ${peer} before its session was open`)));
-  given.promise.catch(() => {});
   try {
     if (signal.aborted) onAbort();
     await Promise.race([client.ready, given.promise]);
@@ -86,17 +95,48 @@ export async function connectSession(ip: string, dialling: Dialling): Promise<Co
   }
 }
 
-/** The library's client, whose HTTP/2 half uses a connection of ours. */
-export function clientOver(library: LoadedLibrary, secure: SecureStream): LoadedLibrary["WebTransport"] {
+/**
+ * The library's client, whose HTTP/2 half uses a connection of ours. Its constructor throws `bug`, and drops that connection,
+ * where another version of the library would make one of its own.
+ * @param failed told of the same, where that shows only later; the client makes no connection then either
+ */
+export function clientOver(
+  library: LoadedLibrary,
+  secure: SecureStream,
+  failed: (error: unknown) => void = () => {},
+): LoadedLibrary["WebTransport"] {
+  let ours = false;
+  const use = <T>(act: () => T): T => {
+    try {
+      return act();
+    } catch (error) {
+      failed(error);
+      throw error;
+    }
+  };
   return class extends library.WebTransport {
+    constructor(url: string, options: object) {
+      try {
+        super(url, options);
+        if (!ours) throw missing("startUpConnection");
+      } catch (error) {
+        secure.stream.destroy();
+        throw error;
+      }
+    }
+
     override startUpConnection(parts: ClientParts): void {
       const { args } = parts.client;
+      internalMethods(args, "createReliableClient");
       const make = args.createReliableClient;
-      args.createReliableClient = (client) => {
-        const made = make(client);
-        made.createTransport = () => openHttp2(made, secure);
-        return made;
-      };
+      args.createReliableClient = (client) =>
+        use(() => {
+          const made = make(client);
+          internalMethods(made, "createTransport");
+          made.createTransport = () => use(() => openHttp2(made, secure));
+          return made;
+        });
+      ours = true;
       super.startUpConnection(parts);
     }
   };
@@ -104,6 +144,7 @@ export function clientOver(library: LoadedLibrary, secure: SecureStream): Loaded
 
 /** Does what the library's client does, over a connection that is there. */
 function openHttp2(client: ReliableClient, { stream }: SecureStream): void {
+  internalMethods(internal(client, "jsobj"), "onClientConnected", "onClientWebTransportSupport");
   const session = http2.connect("https://shrinker.invalid", {
     createConnection: () => stream,
     settings: {

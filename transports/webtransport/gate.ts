@@ -1,6 +1,6 @@
 import type net from "node:net";
 import { Strangers } from "../strangers.ts";
-import type { Server } from "./library.ts";
+import { internal, internalMethods, missing, type Server } from "./library.ts";
 import { type Http2Session, harden, PATH, widen } from "./link.ts";
 
 /** What one socket may ask at once: more than the one session that it may have, for the answer "no" takes one as well. */
@@ -33,6 +33,15 @@ interface Stranger {
   /** `HOST:PORT` */
   readonly name: string;
   readonly socket: net.Socket;
+  /** Whether its session can't harm the process any more. */
+  hardened: boolean;
+}
+
+export interface GateOptions {
+  /** Milliseconds from a socket's arrival until it must have a session. */
+  readonly handshakeMs: number;
+  /** Told once a session shows that this is another version of the library; the session was cut, as all strangers were. */
+  failed(error: Error): void;
 }
 
 export interface Gate {
@@ -46,12 +55,22 @@ export interface Gate {
 
 /**
  * Stands before the library's server, which has no bounds: a socket gets `handshakeMs` and one session, and can ask for
- * nothing else. To be called before the server starts.
+ * nothing else. To be called before the server starts. Throws `bug` where that is another version of the library, which could
+ * not be bounded.
  */
-export function gateServer(server: Server, http2: Http2Server, handshakeMs: number): Gate {
+export function gateServer(server: Server, http2: Http2Server, { handshakeMs, failed }: GateOptions): Gate {
+  internalMethods(http2, "on", "listeners", "removeAllListeners");
+  internalMethods(server, "onHttpWTSessionVisitor");
+  const [open] = http2.listeners("stream");
+  if (open === undefined) throw missing("listener of streams");
+
+  function fail(error: unknown): void {
+    for (const stranger of strangers) strangers.drop(stranger);
+    failed(error as Error);
+  }
   const strangers = new Strangers<Stranger>(({ socket }) => socket.destroy());
   http2.on("connection", (socket) => {
-    const stranger = { name: `${socket.remoteAddress}:${socket.remotePort}`, socket };
+    const stranger = { name: `${socket.remoteAddress}:${socket.remotePort}`, socket, hardened: false };
     const timer = setTimeout(() => strangers.drop(stranger), handshakeMs);
     socket.on("error", () => {});
     socket.once("close", () => {
@@ -69,12 +88,11 @@ export function gateServer(server: Server, http2: Http2Server, handshakeMs: numb
     widen(session, { maxConcurrentStreams: MAX_REQUESTS });
   });
 
-  const [open] = http2.listeners("stream");
   http2.removeAllListeners("stream");
   http2.on("stream", (stream, headers, ...rest) => {
     stream.on("error", () => {});
     try {
-      if (headers[":protocol"] === "webtransport" && headers[":path"] === PATH) open?.(stream, headers, ...rest);
+      if (headers[":protocol"] === "webtransport" && headers[":path"] === PATH) open(stream, headers, ...rest);
       else stream.close();
     } catch {
       stream.close();
@@ -86,15 +104,27 @@ export function gateServer(server: Server, http2: Http2Server, handshakeMs: numb
 
   const visit = server.onHttpWTSessionVisitor.bind(server);
   server.onHttpWTSessionVisitor = (event) => {
-    const { stream } = event.session as { stream?: Http2Stream };
-    harden(event.session, () => stream?.session?.destroy());
+    try {
+      const stream = internal(event.session, "stream") as Http2Stream;
+      // Later it may be away.
+      if (!("saveddata" in (internal(event.session, "capsParser") as object))) throw missing("saveddata");
+      harden(event.session, () => stream.session?.destroy());
+      for (const stranger of strangers) if (stranger.name === event.peerAddress) stranger.hardened = true;
+    } catch (error) {
+      fail(error);
+    }
+    // Also one that was cut: the library throws where it has not been shown a session of its own.
     visit(event);
   };
 
   return {
     admit(peer) {
-      for (const stranger of strangers)
-        if (stranger.name === peer && strangers.release(stranger) && !stranger.socket.destroyed) return stranger.socket;
+      for (const stranger of strangers) {
+        if (stranger.name !== peer || stranger.socket.destroyed) continue;
+        if (!stranger.hardened) return void fail(missing("session that came by onHttpWTSessionVisitor"));
+        strangers.release(stranger);
+        return stranger.socket;
+      }
       return undefined;
     },
   };

@@ -81,7 +81,7 @@ export interface Server {
   /** Not of the interface, as what follows here. */
   createTransportInt(): Promise<void>;
   readonly transportInt: unknown;
-  onHttpWTSessionVisitor(event: { readonly session: NativeSession }): void;
+  onHttpWTSessionVisitor(event: { readonly session: NativeSession; readonly peerAddress: string }): void;
 }
 
 export interface LoadedLibrary extends Library {
@@ -181,5 +181,15 @@ function hush(): { complained(): boolean; speak(): void } {
 export function internal(owner: unknown, name: string): unknown {
   const value: unknown = typeof owner === "object" && owner !== null ? Reflect.get(owner, name) : undefined;
   if (value !== undefined) return value;
-  throw new ShrinkerError("bug", `This version of ${LIBRARY} has no ${name}: install the one that package.json names`);
+  throw missing(name);
+}
+
+/** As `internal`, of what is to be called, or to be stood in for: else nobody would call what stands there. */
+export function internalMethods(owner: unknown, ...names: readonly string[]): void {
+  for (const name of names) if (typeof internal(owner, name) !== "function") throw missing(name);
+}
+
+/** What another version of the library lacks: without it, strangers or keys could not be told from others. */
+export function missing(name: string): ShrinkerError {
+  return new ShrinkerError("bug", `This version of ${LIBRARY} has no ${name}: install the one that package.json names`);
 }

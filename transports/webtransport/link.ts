@@ -1,7 +1,7 @@
 import { within } from "../../core/within.ts";
 import { StreamFailure, type StreamLink } from "../framed/link.ts";
 import { guard } from "../guard.ts";
-import type { BidirectionalStream, NativeSession, Session } from "./library.ts";
+import { type BidirectionalStream, internal, internalMethods, type NativeSession, type Session } from "./library.ts";
 
 /** How long the library may take to say goodbye before the connection is cut. */
 const GOODBYE_MS = 300;
@@ -47,12 +47,12 @@ export function widen(session: Http2Session, settings: { readonly maxConcurrentS
 
 /**
  * Ends a session whose peer sends what makes the library throw, instead of the process: it throws where nobody catches it. Or
- * what it would keep without bounds.
+ * what it would keep without bounds. Throws `bug` where another version of the library does that elsewhere.
  * @param cut ends the connection
  */
 export function harden(session: NativeSession, cut: () => void): void {
-  const parser = session.capsParser;
-  if (parser === undefined) return;
+  const parser = internal(session, "capsParser") as NonNullable<NativeSession["capsParser"]>;
+  internalMethods(parser, "parseData");
   const parse = parser.parseData.bind(parser);
   let over = false;
   parser.parseData = (data) => {

@@ -8,7 +8,7 @@ import { socketError } from "../advice.ts";
 import { framedConnection } from "../framed/connection.ts";
 import { formatHostPort } from "../host.ts";
 import { gateServer, type Http2Server } from "./gate.ts";
-import { internal, type LoadedLibrary, type Server, type Session } from "./library.ts";
+import { internal, internalMethods, type LoadedLibrary, type Server, type Session } from "./library.ts";
 import { PATH, sessionLink, WINDOWS } from "./link.ts";
 
 /** What a stranger has to make the handshakes of TLS and HTTP, and to open its stream. */
@@ -40,6 +40,7 @@ export async function serveSessions(ip: string, port: number, serving: Serving):
   const current = await renewed(security, (made) => made);
   let credentials = await current();
   const servers: Server[] = [];
+  const failed = Promise.withResolvers<Error>();
 
   /**
    * @param cut ends what carries the session at once
@@ -77,6 +78,7 @@ export async function serveSessions(ip: string, port: number, serving: Serving):
       secret: randomBytes(32).toString("hex"),
       ...shown(credentials),
     });
+    internalMethods(server, "createTransportInt");
     // By hand: where it fails, `startServer` keeps that to itself.
     await server.createTransportInt();
     const greet = prepare(server);
@@ -99,7 +101,7 @@ export async function serveSessions(ip: string, port: number, serving: Serving):
   try {
     bound = await start(library.Http2Server, port, (server) => {
       const http2 = internal(server.transportInt, "serverInt") as Http2Server;
-      const gate = gateServer(server, http2, times.handshake);
+      const gate = gateServer(server, http2, { handshakeMs: times.handshake, failed: failed.resolve });
       return (session) => {
         const socket = gate.admit(session.peerAddress ?? "");
         if (socket) void welcome(session, "HTTP/2", () => socket.destroy(), once(socket, "close"));
@@ -132,6 +134,7 @@ export async function serveSessions(ip: string, port: number, serving: Serving):
     peers.close(error);
     for (const server of servers) server.stopServer();
   };
+  void failed.promise.then(close);
   const onAbort = () => close(abortReason(signal));
   signal.addEventListener("abort", onAbort);
   if (signal.aborted) onAbort();
