@@ -1,7 +1,7 @@
-import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join, resolve } from "node:path";
+import { resolve } from "node:path";
 import { ShrinkerError } from "../core/errors.ts";
+import { makeOwnFolder, type OwnFolder } from "../core/files/own-folder.ts";
 import { type NamedSpec, parseMachine } from "../core/machines/image/name.ts";
 
 const SCHEMES = ["qmp:", "fake:"] as const;
@@ -42,10 +42,7 @@ export function absoluteSocket(path: string): string {
 }
 
 /** A folder for sockets: for this user alone, with a short path, as a socket's may have only 107 bytes. */
-export async function makeSocketFolder(): Promise<AsyncDisposable & { readonly path: string }> {
+export function makeSocketFolder(): Promise<OwnFolder> {
   const runtime = process.env.XDG_RUNTIME_DIR;
-  const path = await mkdtemp(join(runtime?.startsWith("/") ? runtime : tmpdir(), "shrinker-")).catch(() =>
-    mkdtemp(join(tmpdir(), "shrinker-")),
-  );
-  return { path, [Symbol.asyncDispose]: () => rm(path, { recursive: true, force: true }) };
+  return makeOwnFolder(runtime?.startsWith("/") ? runtime : tmpdir()).catch(() => makeOwnFolder(tmpdir()));
 }

@@ -33,7 +33,8 @@ function server(change: (made: Server, half: Parts) => void) {
       // The library calls it again.
       if (this.transportInt !== undefined) return;
       await super.createTransportInt();
-      change(this, Reflect.get(this, "transportInt"));
+      const half: unknown = Reflect.get(this, "transportInt");
+      change(this, half as Parts);
     }
   };
 }

@@ -1,10 +1,10 @@
 import { type ChildProcess, spawn } from "node:child_process";
-import { mkdtemp, rm } from "node:fs/promises";
 import { connect, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { abortReason, fileError, ShrinkerError, systemCode } from "../../errors.ts";
+import { makeOwnFolder } from "../../files/own-folder.ts";
 import { within } from "../../within.ts";
 
 /** A server that has not opened its disk by then never will: chains of images on a slow file system take seconds. */
@@ -49,13 +49,13 @@ export interface NbdServer {
 export async function startServer(options: ServerOptions): Promise<NbdServer> {
   const { path, imageFormat, program = "qemu-nbd", signal, startMs = START_MS } = options;
   const unfit = (why: string) => new ShrinkerError("input", `Cannot read "${path}": ${why}`);
-  const folder = await mkdtemp(join(tmpdir(), "shrinker-nbd-")).catch((error) => {
+  const folder = await makeOwnFolder(tmpdir(), "shrinker-nbd-").catch((error) => {
     throw fileError("Cannot make a folder in", tmpdir(), error);
   });
   let child: ChildProcess | undefined;
   let stop = async () => {};
   try {
-    const address = join(folder, "socket");
+    const address = join(folder.path, "socket");
     if (Buffer.byteLength(address) > MAX_SOCKET_PATH)
       throw new ShrinkerError("input", `"${tmpdir()}" is too long for a socket's path; set TMPDIR to a shorter one`);
     const format = imageFormat === undefined ? [] : [`--format=${imageFormat}`];
@@ -88,7 +88,7 @@ export async function startServer(options: ServerOptions): Promise<NbdServer> {
     throw error;
   } finally {
     // The connection is there, or never will be; nobody needs the socket's name any more.
-    await rm(folder, { recursive: true, force: true }).catch(() => {});
+    await folder[Symbol.asyncDispose]().catch(() => {});
   }
 }
 
