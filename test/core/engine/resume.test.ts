@@ -160,14 +160,16 @@ describe("a session over connections that are cut", () => {
     const way = parseAddress(`quic://127.0.0.1:${wan.port}`, transports);
     // Three batches, of what no codec makes smaller.
     const bytes = Buffer.concat(Array.from({ length: 700 }, (_, i) => noise(1000 + i)));
-    const seen = Array.from({ length: 4 }, () => ({ up: numbered(), down: numbered() }));
+    const seen: { up: ReturnType<typeof numbered>; down: ReturnType<typeof numbered> }[] = [];
+    let cuts = 0;
     const cutting: Fault = async function* (input) {
       let left = 1.2e6;
       for await (const piece of input) {
         yield piece;
         left -= piece.length;
-        if (left > 0 || net.connections > 2) continue;
+        if (left > 0 || cuts === 2) continue;
         wan.cut();
+        cuts++;
         left = Infinity;
       }
     };
@@ -177,7 +179,11 @@ describe("a session over connections that are cut", () => {
         const [near, far] = await Promise.all([quic.dial(way, options), listener.accept()]);
         return [near, faulty(far!, { input: [cutting] })];
       },
-      faults: (number) => ({ up: [seen[number]!.up.fault], down: [seen[number]!.down.fault] }),
+      faults() {
+        const [up, down] = [numbered(), numbered()];
+        seen.push({ up, down });
+        return { up: [up.fault], down: [down.fault] };
+      },
     });
     const { outcomes } = await within(over(net, {}, 0, [source("big", "raw", [bytes])]));
     await onlySession(net);
@@ -185,12 +191,15 @@ describe("a session over connections that are cut", () => {
     await wan.close();
     expect(outcomes.map(({ error }) => error)).toEqual([undefined]);
     expect(Buffer.compare(net.files.get("big").bytes, bytes)).toBe(0);
-    expect(net.connections).toBe(3);
-    // From where the destination said that it is, and something had arrived each time.
-    const resumed = seen.slice(1, 3).map(({ down }) => down.resumed);
-    expect(seen.slice(1, 3).map(({ up }) => up.first)).toEqual(resumed);
-    expect(resumed[0]).toBeGreaterThan(seen[0]!.up.first!);
-    expect(resumed[1]).toBeGreaterThan(resumed[0]!);
+    expect(cuts).toBe(2);
+    // More where the machine is so busy that a link seems dead.
+    expect(net.connections).toBeGreaterThanOrEqual(3);
+    const [first, ...others] = seen.filter(({ up }) => up.first !== undefined);
+    const resumed = others.map(({ down }) => down.resumed!);
+    // From where the destination said that it is, and something had arrived meanwhile.
+    expect(others.map(({ up }) => up.first)).toEqual(resumed);
+    expect(resumed[0]).toBeGreaterThan(first!.up.first!);
+    expect(resumed.at(-1)).toBeGreaterThan(resumed[0]!);
   });
 
   test("at its end: who has said the last word waits until it is heard", async () => {
