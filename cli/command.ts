@@ -1,19 +1,6 @@
-import type { Options } from "./options.ts";
+import type { OptionSpec, Options } from "./options.ts";
 import type { Output } from "./output.ts";
 import type { Interrupt } from "./signals.ts";
-
-/** An option, as it is parsed, listed by `--help`, and read from the environment (`SHRINKER_SPOOL_LIMIT`). */
-export interface OptionSpec {
-  /** Without the dashes. */
-  readonly name: string;
-  /** One letter that stands for it behind a single dash. */
-  readonly short?: string;
-  /** What stands for its value in the help; a flag has none. */
-  readonly value?: string;
-  /** Whether it may be given several times. */
-  readonly many?: boolean;
-  readonly text: string;
-}
 
 export interface Invocation {
   /** What stands behind the command and is no option. */

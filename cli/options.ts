@@ -1,6 +1,18 @@
 import { parseArgs } from "node:util";
 import { ShrinkerError, systemCode } from "../core/errors.ts";
-import type { OptionSpec } from "./command.ts";
+
+/** An option, as it is parsed, listed by `--help`, and read from the environment (`SHRINKER_SPOOL_LIMIT`). */
+export interface OptionSpec {
+  /** Without the dashes. */
+  readonly name: string;
+  /** One letter that stands for it behind a single dash. */
+  readonly short?: string;
+  /** What stands for its value in the help; a flag has none. */
+  readonly value?: string;
+  /** Whether it may be given several times. */
+  readonly many?: boolean;
+  readonly text: string;
+}
 
 /** What the command line says, and where it is silent, the environment. */
 export interface Options {
