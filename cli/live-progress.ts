@@ -1,5 +1,5 @@
 import type { Counters } from "../core/engine/counters.ts";
-import type { MoveOutcome, Phase } from "../core/handover/departure.ts";
+import type { MoveOutcome, Phase } from "../core/handover/source/departure.ts";
 import type { MigrationStatus } from "../core/machines/qemu/status.ts";
 import type { Invocation } from "./command.ts";
 import { showProgress } from "./progress.ts";

@@ -5,7 +5,7 @@ import { ResumedSession } from "../core/engine/resumable.ts";
 import type { Sender } from "../core/engine/sender.ts";
 import { acceptSession, type DestinationOptions, type DestinationSession } from "../core/engine/session.ts";
 import type { ShrinkerError } from "../core/errors.ts";
-import type { ArrivalFate, ArrivalSession, Arrivals } from "../core/handover/arrivals.ts";
+import type { ArrivalFate, ArrivalSession, Arrivals } from "../core/handover/destination/arrivals.ts";
 import type { StreamTarget } from "../core/machines/machine.ts";
 import { countBytes } from "../core/transport/count.ts";
 import type { Connection } from "../core/transport/transport.ts";

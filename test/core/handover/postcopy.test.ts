@@ -1,9 +1,9 @@
 // Post-copy, as far as the two ends decide it: what is begun, what may be taken back, what is recovered, and what is lost.
 import { describe, expect, test } from "bun:test";
 import { CancelledError } from "../../../core/errors.ts";
-import { guard } from "../../../core/handover/guardian.ts";
 import { Journal, listJournals } from "../../../core/handover/journal.ts";
 import { resolve } from "../../../core/handover/resolve.ts";
+import { guard } from "../../../core/handover/source/guardian.ts";
 import type { FakeVm } from "../../../core/machines/fake/fake-vm.ts";
 import { QmpError } from "../../../core/machines/fake/qmp-error.ts";
 import { within } from "../../support/session.ts";

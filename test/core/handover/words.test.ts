@@ -2,7 +2,7 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { ProtocolError, ShrinkerError } from "../../../core/errors.ts";
-import { Mailbox } from "../../../core/handover/mailbox.ts";
+import { Mailbox } from "../../../core/handover/source/mailbox.ts";
 import {
   type DestinationWord,
   decodeDestinationWord,

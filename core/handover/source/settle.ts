@@ -1,10 +1,10 @@
-import { LinkError, ShrinkerError } from "../errors.ts";
-import { QemuSource } from "../machines/qemu/source.ts";
+import { LinkError, ShrinkerError } from "../../errors.ts";
+import { QemuSource } from "../../machines/qemu/source.ts";
+import type { Journal } from "../journal.ts";
+import { reach, standingStill } from "../reach.ts";
 import { confirm, type GiveContext, give } from "./give.ts";
-import type { Journal } from "./journal.ts";
 import type { Talk } from "./mailbox.ts";
 import { GuestLost, isPartial, type PostcopyContext, recoverPostcopy } from "./postcopy.ts";
-import { reach, standingStill } from "./reach.ts";
 import { forget, reclaim } from "./take-back.ts";
 
 const SETTLE_MS = 30_000;

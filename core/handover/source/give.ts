@@ -1,8 +1,8 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { LinkError, ShrinkerError } from "../errors.ts";
-import { runState } from "../machines/qemu/run-state.ts";
-import type { QemuSource } from "../machines/qemu/source.ts";
-import type { Journal, JournalEntry } from "./journal.ts";
+import { LinkError, ShrinkerError } from "../../errors.ts";
+import { runState } from "../../machines/qemu/run-state.ts";
+import type { QemuSource } from "../../machines/qemu/source.ts";
+import type { Journal, JournalEntry } from "../journal.ts";
 import type { Talk } from "./mailbox.ts";
 
 export interface GiveContext {

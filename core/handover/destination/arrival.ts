@@ -1,17 +1,17 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { asShrinkerError, heard, told } from "../engine/told.ts";
-import { fileError, LinkError, ShrinkerError } from "../errors.ts";
-import { compatible } from "../machines/qemu/compatible.ts";
-import { describe } from "../machines/qemu/description.ts";
-import { QemuDestination } from "../machines/qemu/destination.ts";
-import { QmpClient, QmpError, QmpTimeout } from "../machines/qemu/qmp.ts";
-import { runState } from "../machines/qemu/run-state.ts";
-import { checkSocketPath, socketIdentity } from "../machines/qemu/socket-path.ts";
-import { migrationStatus } from "../machines/qemu/status.ts";
-import type { ArrivalState, DestinationWord, WordOf } from "../wire/handover.ts";
-import { Journal } from "./journal.ts";
-import { reach } from "./reach.ts";
+import { asShrinkerError, heard, told } from "../../engine/told.ts";
+import { fileError, LinkError, ShrinkerError } from "../../errors.ts";
+import { compatible } from "../../machines/qemu/compatible.ts";
+import { describe } from "../../machines/qemu/description.ts";
+import { QemuDestination } from "../../machines/qemu/destination.ts";
+import { QmpClient, QmpError, QmpTimeout } from "../../machines/qemu/qmp.ts";
+import { runState } from "../../machines/qemu/run-state.ts";
+import { checkSocketPath, socketIdentity } from "../../machines/qemu/socket-path.ts";
+import { migrationStatus } from "../../machines/qemu/status.ts";
+import type { ArrivalState, DestinationWord, WordOf } from "../../wire/handover.ts";
+import { Journal } from "../journal.ts";
+import { reach } from "../reach.ts";
 
 /** For a QEMU that may wait for a page of its guest to say how far it is. */
 const STATUS_MS = 1000;

@@ -1,12 +1,12 @@
-import { heard } from "../engine/told.ts";
-import { abortReason, ProtocolError, type ShrinkerError } from "../errors.ts";
+import { heard } from "../../engine/told.ts";
+import { abortReason, ProtocolError, type ShrinkerError } from "../../errors.ts";
 import {
   type DestinationWord,
   decodeDestinationWord,
   encodeWord,
   type SourceWord,
   type WordOf,
-} from "../wire/handover.ts";
+} from "../../wire/handover.ts";
 
 /** Says a word to the other end. */
 export type Tell = (payload: Buffer) => Promise<void>;

@@ -1,12 +1,12 @@
 import { randomBytes } from "node:crypto";
-import { ShrinkerError } from "../errors.ts";
-import { checkStreamName } from "../machines/image/name.ts";
-import { describe, type VmDescription } from "../machines/qemu/description.ts";
-import { QmpClient } from "../machines/qemu/qmp.ts";
-import { isLive, runState } from "../machines/qemu/run-state.ts";
-import { socketIdentity } from "../machines/qemu/socket-path.ts";
-import { QemuSource } from "../machines/qemu/source.ts";
-import { Journal } from "./journal.ts";
+import { ShrinkerError } from "../../errors.ts";
+import { checkStreamName } from "../../machines/image/name.ts";
+import { describe, type VmDescription } from "../../machines/qemu/description.ts";
+import { QmpClient } from "../../machines/qemu/qmp.ts";
+import { isLive, runState } from "../../machines/qemu/run-state.ts";
+import { socketIdentity } from "../../machines/qemu/socket-path.ts";
+import { QemuSource } from "../../machines/qemu/source.ts";
+import { Journal } from "../journal.ts";
 
 /** A guest that is about to leave: it has been looked at, and its journal is open. */
 export interface Departing {

@@ -1,8 +1,8 @@
-import { asShrinkerError, heard, told } from "../engine/told.ts";
-import { ProtocolError, ShrinkerError } from "../errors.ts";
-import type { QmpClient } from "../machines/qemu/qmp.ts";
-import { quitQemu, runState } from "../machines/qemu/run-state.ts";
-import type { DialService } from "../tunnel/exit.ts";
+import { asShrinkerError, heard, told } from "../../engine/told.ts";
+import { ProtocolError, ShrinkerError } from "../../errors.ts";
+import type { QmpClient } from "../../machines/qemu/qmp.ts";
+import { quitQemu, runState } from "../../machines/qemu/run-state.ts";
+import type { DialService } from "../../tunnel/exit.ts";
 import {
   type DestinationWord,
   decodeSourceWord,
@@ -10,11 +10,11 @@ import {
   machineService,
   type SourceWord,
   type WordOf,
-} from "../wire/handover.ts";
+} from "../../wire/handover.ts";
+import { Journal, type JournalEntry, listJournals } from "../journal.ts";
+import { reach } from "../reach.ts";
+import type { Tell } from "../source/mailbox.ts";
 import { Arrival, type ArrivalContext, lacksMemory, type Say } from "./arrival.ts";
-import { Journal, type JournalEntry, listJournals } from "./journal.ts";
-import type { Tell } from "./mailbox.ts";
-import { reach } from "./reach.ts";
 
 /** Words of a session that wait for earlier ones. */
 const MAX_WAITING = 1024;

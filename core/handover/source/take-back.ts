@@ -1,10 +1,10 @@
-import { told } from "../engine/told.ts";
-import { ShrinkerError } from "../errors.ts";
-import { QemuSource } from "../machines/qemu/source.ts";
-import type { Journal, JournalEntry } from "./journal.ts";
+import { told } from "../../engine/told.ts";
+import { ShrinkerError } from "../../errors.ts";
+import { QemuSource } from "../../machines/qemu/source.ts";
+import type { Journal, JournalEntry } from "../journal.ts";
+import { reach } from "../reach.ts";
 import type { Talk } from "./mailbox.ts";
 import { hasSwitched } from "./postcopy.ts";
-import { reach } from "./reach.ts";
 
 /** What the destination gets to say that it has dropped its copy. */
 const CANCEL_MS = 4000;

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { Journal } from "./journal.ts";
+import { Journal } from "../journal.ts";
 import { reclaim } from "./take-back.ts";
 
 /** The process that died may take a moment to let go of its journals; its QEMU may be busy, or serve somebody else. */

@@ -1,4 +1,4 @@
-import { Journal, type JournalEntry, listJournals } from "./journal.ts";
+import { Journal, type JournalEntry, listJournals } from "../journal.ts";
 import { reclaim } from "./take-back.ts";
 
 /** What earlier runs have left. */

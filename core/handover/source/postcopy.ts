@@ -1,13 +1,13 @@
-import { LinkError, ShrinkerError } from "../errors.ts";
-import type { QmpClient } from "../machines/qemu/qmp.ts";
-import { QmpError } from "../machines/qemu/qmp.ts";
-import { QemuSource } from "../machines/qemu/source.ts";
-import { type MigrationStatus, migrationStatus } from "../machines/qemu/status.ts";
+import { LinkError, ShrinkerError } from "../../errors.ts";
+import type { QmpClient } from "../../machines/qemu/qmp.ts";
+import { QmpError } from "../../machines/qemu/qmp.ts";
+import { QemuSource } from "../../machines/qemu/source.ts";
+import { type MigrationStatus, migrationStatus } from "../../machines/qemu/status.ts";
+import type { Journal, JournalEntry } from "../journal.ts";
+import { standingStill } from "../reach.ts";
 import type { Departing } from "./begin.ts";
 import { confirm, type GiveContext, give } from "./give.ts";
-import type { Journal, JournalEntry } from "./journal.ts";
 import type { Talk } from "./mailbox.ts";
-import { standingStill } from "./reach.ts";
 import { type GuestStream, openStream, type StreamContext } from "./stream.ts";
 
 const NEVER = new AbortController().signal;

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { abortReason, LinkError, ShrinkerError } from "../errors.ts";
+import { abortReason, LinkError, ShrinkerError } from "../../errors.ts";
 import type { Departing } from "./begin.ts";
 
 /**

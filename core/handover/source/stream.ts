@@ -1,8 +1,8 @@
-import type { Sender } from "../engine/sender.ts";
-import { LinkError } from "../errors.ts";
-import type { Connection, Listener } from "../transport/transport.ts";
-import type { TunnelEntrance } from "../tunnel/entrance.ts";
-import { machineService } from "../wire/handover.ts";
+import type { Sender } from "../../engine/sender.ts";
+import { LinkError } from "../../errors.ts";
+import type { Connection, Listener } from "../../transport/transport.ts";
+import type { TunnelEntrance } from "../../tunnel/entrance.ts";
+import { machineService } from "../../wire/handover.ts";
 
 export interface StreamContext {
   readonly sender: Sender;
