@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import { IntegrityError } from "../core/errors.ts";
-import type { WaitingMachine } from "../core/handover/destination/arrival.ts";
+import type { WaitingMachine } from "../core/handover/destination/waiting-machine.ts";
 import { type FakeVm, startFake } from "../core/machines/fake/fake-vm.ts";
 import { fakeSpec, parseFakeSpec } from "../core/machines/fake/spec.ts";
 import { QmpClient } from "../core/machines/qemu/qmp.ts";

@@ -79,7 +79,12 @@ export function decodeDestinationWord(payload: Uint8Array): DestinationWord {
   return decodeMap(FromDestination, payload, "A word of a hand-over");
 }
 
-/** The service that a machine's connections are for: `vm:` and the migration's number in hexadecimal. */
+/** A migration's number in hexadecimal, as its journals have it. */
+export function migrationId(migration: Uint8Array): string {
+  return Buffer.from(migration).toString("hex");
+}
+
+/** The service that a machine's connections are for: `vm:` and the migration's id. */
 export function machineService(migration: Uint8Array): string {
-  return `vm:${Buffer.from(migration).toString("hex")}`;
+  return `vm:${migrationId(migration)}`;
 }

@@ -1,24 +1,26 @@
 import { asShrinkerError, heard, told } from "../../engine/told.ts";
 import { ProtocolError, ShrinkerError } from "../../errors.ts";
-import type { QmpClient } from "../../machines/qemu/qmp.ts";
-import { quitQemu, runState } from "../../machines/qemu/run-state.ts";
 import type { DialService } from "../../tunnel/exit.ts";
 import {
   type DestinationWord,
   decodeSourceWord,
   encodeWord,
   machineService,
+  migrationId,
   type SourceWord,
   type WordOf,
 } from "../../wire/handover.ts";
-import { Journal, type JournalEntry, listJournals } from "../journal.ts";
-import { reach } from "../reach.ts";
-import type { Tell } from "../source/mailbox.ts";
-import { Arrival, type ArrivalContext, lacksMemory, type Say } from "./arrival.ts";
+import { listJournals } from "../journal.ts";
+import type { Tell } from "../tell.ts";
+import type { Arrival, ArrivalContext, Say } from "./arrival.ts";
+import { confirmed, drop, leave, part } from "./end.ts";
+import { prepare } from "./prepare.ts";
+import { isIncomplete, recover } from "./recover.ts";
+import { take, verify } from "./take.ts";
+import { takeUp } from "./take-up.ts";
 
 /** Words of a session that wait for earlier ones. */
 const MAX_WAITING = 1024;
-const key = (migration: Uint8Array) => Buffer.from(migration).toString("hex");
 
 /** What became of a guest in a session. */
 export interface ArrivalFate {
@@ -63,9 +65,12 @@ export class Arrivals {
   async recover(): Promise<string[]> {
     const notes: string[] = [];
     for (const entry of await listJournals(this.#context.state)) {
-      if (entry.role === "destination") notes.push(await this.#recoverOne(entry));
+      const found = entry.role === "destination" ? await takeUp(this.#context, entry) : undefined;
+      if (!found) continue;
+      if (found.arrival) this.#arrivals.set(entry.id, found.arrival);
+      notes.push(found.note);
     }
-    return notes.filter((note) => note !== "");
+    return notes;
   }
 
   /**
@@ -80,7 +85,7 @@ export class Arrivals {
     let waiting = 0;
     const handle = async (word: SourceWord) => {
       const error = await this.#handle(word, say, may);
-      const arrival = this.#arrivals.get(key(word.migration));
+      const arrival = this.#arrivals.get(migrationId(word.migration));
       if (arrival) met.add(arrival);
       if (error && word.type === "prepare") fates.set(word.name, { name: word.name, landed: false, error });
       this.#forgetEnded();
@@ -88,7 +93,7 @@ export class Arrivals {
     return {
       told: (payload) => {
         const word = decodeSourceWord(payload);
-        const id = key(word.migration);
+        const id = migrationId(word.migration);
         if (++waiting > MAX_WAITING) throw new ProtocolError("The peer says too much of migrations at once");
         if (word.type === "cancel") this.#preparing.get(id)?.stop.abort(heard(word.code, word.message));
         // Not one queue for all: a guest that stands still must not wait until there is a place for another one.
@@ -109,7 +114,7 @@ export class Arrivals {
         for (const id of handled.keys())
           this.#preparing.get(id)?.stop.abort(new ShrinkerError("link", "The source has gone"));
         await Promise.all(handled.values());
-        await Promise.all([...this.#arrivals.values()].map((arrival) => arrival.part(say)));
+        await Promise.all([...this.#arrivals.values()].map((arrival) => part(arrival, say)));
         this.#forgetEnded();
         for (const arrival of met) fates.set(arrival.name, fateOf(arrival));
         return [...fates.values()];
@@ -119,13 +124,13 @@ export class Arrivals {
 
   /** Ends what has not arrived, and leaves what has. */
   async close(): Promise<void> {
-    await Promise.all([...this.#arrivals.values()].map((arrival) => arrival.leave()));
+    await Promise.all([...this.#arrivals.values()].map((arrival) => leave(arrival)));
   }
 
   /** Resolves with what was answered to be wrong; never rejects. */
   async #handle(word: SourceWord, say: Say, may: (name: string) => boolean): Promise<ShrinkerError | undefined> {
     const { migration } = word;
-    const arrival = this.#arrivals.get(key(migration));
+    const arrival = this.#arrivals.get(migrationId(migration));
     arrival?.meet(say);
     const answer = (reply: DestinationWord) => say(reply).catch(() => {});
     try {
@@ -134,7 +139,7 @@ export class Arrivals {
         await this.#prepare(word, say);
         await answer({ type: "prepared", migration });
       } else if (word.type === "cancel") {
-        await arrival?.drop(heard(word.code, word.message, "The source keeps it: "));
+        if (arrival) await drop(arrival, heard(word.code, word.message, "The source keeps it: "));
         // Of one that was taken it isn't true.
         if (!arrival || arrival.state === "ended") await answer({ type: "cancelled", migration });
       } else if (word.type === "settle") {
@@ -143,13 +148,13 @@ export class Arrivals {
         await answer({ type: "settled", migration, state: said });
       } else if (word.type === "go") {
         if (!arrival) throw new ShrinkerError("refused", "Nothing is known here of this migration");
-        await arrival.take();
+        await take(arrival);
         await answer({ type: "running", migration });
-        await arrival.verify();
+        await verify(arrival);
       } else if (word.type === "recover") {
         if (!arrival) throw new ShrinkerError("refused", "Nothing is known here of this migration");
-        await answer({ type: await arrival.recover(), migration });
-      } else await arrival?.confirmed();
+        await answer({ type: await recover(arrival), migration });
+      } else if (arrival) await confirmed(arrival);
       return undefined;
     } catch (thrown) {
       const error = asShrinkerError(thrown);
@@ -161,12 +166,12 @@ export class Arrivals {
 
   async #prepare(word: WordOf<"prepare">, say: Say): Promise<void> {
     const { name, migration } = word;
-    const id = key(migration);
+    const id = migrationId(migration);
     if (this.#arrivals.has(id) || this.#preparing.has(id))
       throw new ShrinkerError("refused", "This migration has begun already");
     const others = [...this.#arrivals.values()].filter((arrival) => arrival.name === name);
     let busy: string | undefined = others.find(({ state }) => state !== "running" && state !== "ended")?.state;
-    for (const other of others) if (await other.lacksMemory()) busy ??= "not over";
+    for (const other of others) if (await isIncomplete(other)) busy ??= "not over";
     if (busy !== undefined || [...this.#preparing.values()].some((other) => other.name === name)) {
       const message = `Another migration of "${name}" is ${busy ?? "being prepared"} here: see \`shrinker list --migrations\``;
       throw new ShrinkerError("refused", message);
@@ -175,63 +180,12 @@ export class Arrivals {
     const signal = AbortSignal.any([this.#context.signal, stop.signal]);
     this.#preparing.set(id, { name, stop });
     try {
-      this.#arrivals.set(id, await Arrival.prepare(word, this.#context, signal, say));
+      this.#arrivals.set(id, await prepare(word, this.#context, signal, say));
     } finally {
       this.#preparing.delete(id);
     }
     // Whoever has the guest now knows that it had arrived here then.
-    for (const other of others) await other.confirmed();
-  }
-
-  async #recoverOne({ id, name }: JournalEntry): Promise<string> {
-    const journal = await this.#resume(id);
-    if (!journal) return "";
-    const { phase, started, runs } = journal.entry;
-    // One that waits for its memory may not answer before it has got it: that must not keep others from arriving.
-    const waits = phase === "taken" && journal.entry.postcopy === true;
-    const needless = phase === "lost" || (phase === "taken" && started) || waits;
-    let qmp: QmpClient | undefined;
-    try {
-      qmp = needless ? undefined : await reach(journal.entry, this.#context.signal);
-      // What it needed to go on had come, and only that process was not told yet.
-      const switched = phase === "prepared" && qmp !== undefined && (await lacksMemory(qmp)) === true;
-      if (switched) await journal.update({ phase: "loaded", postcopy: true });
-      else if (phase === "prepared") {
-        await (qmp && endWaiting(qmp));
-        await journal.remove();
-        return `"${name}" had not arrived yet: ended what waited for it`;
-      }
-      const arrival = await Arrival.resume(this.#context, journal, qmp);
-      this.#arrivals.set(id, arrival);
-      if (arrival.state === "running") return `"${name}" has arrived here, which its source may not know yet`;
-      if (arrival.state === "lost")
-        return `"${name}" was loaded here, but its QEMU has died: its source may take it back`;
-      if (arrival.state === "loaded") return `"${name}" is loaded here, and waits for the source's word`;
-      if (waits)
-        return `"${name}" was taken here, and may lack part of its memory: go on with migrate --recover at its source`;
-      if (!qmp) return `"${name}" was taken here, but its QEMU has ended since: see \`shrinker resolve\``;
-    } catch (error) {
-      await qmp?.close();
-      await journal.release();
-      throw error;
-    }
-    try {
-      await this.#arrivals.get(id)?.take();
-      return `"${name}" was taken, and ${runs ? "runs" : "stays paused"} here`;
-    } catch (error) {
-      // It stays taken: the source's next word has this tried again.
-      return `"${name}" was taken here, but does not run: ${asShrinkerError(error).message}`;
-    }
-  }
-
-  /** Undefined where it has ended, or another process works on it. */
-  async #resume(id: string): Promise<Journal | undefined> {
-    try {
-      return await Journal.resume(this.#context.state, { role: "destination", id });
-    } catch (error) {
-      if (error instanceof ShrinkerError && error.code === "refused") return undefined;
-      throw error;
-    }
+    for (const other of others) await confirmed(other);
   }
 
   #forgetEnded(): void {
@@ -245,15 +199,4 @@ function fateOf(arrival: Arrival): ArrivalFate {
   if (landed) return { name, landed };
   const message = `"${name}" is ${state} here, and its source has not said more: start the receiver again, or see \`shrinker resolve ${name}\``;
   return { name, landed, error: new ShrinkerError("unsettled", message) };
-}
-
-/** Ends a QEMU that waited for a guest which never came. Whoever has let it run meanwhile has another use for it. */
-async function endWaiting(qmp: QmpClient): Promise<void> {
-  try {
-    if (!(await runState(qmp)).running) await quitQemu(qmp);
-  } catch {
-    // It ends by itself, or its owner sees to it.
-  } finally {
-    await qmp.close();
-  }
 }

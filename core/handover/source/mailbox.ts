@@ -4,16 +4,14 @@ import {
   type DestinationWord,
   decodeDestinationWord,
   encodeWord,
+  migrationId,
   type SourceWord,
   type WordOf,
 } from "../../wire/handover.ts";
-
-/** Says a word to the other end. */
-export type Tell = (payload: Buffer) => Promise<void>;
+import type { Tell } from "../tell.ts";
 
 /** Words of one migration that nobody has asked for yet. */
 const MAX_WAITING = 16;
-const key = (migration: Uint8Array) => Buffer.from(migration).toString("hex");
 
 /** What the destination says, by migration. The source's end of all hand-overs of a session. */
 export class Mailbox {
@@ -23,17 +21,17 @@ export class Mailbox {
   take(payload: Buffer): void {
     const word = decodeDestinationWord(payload);
     // One that has ended here may still be spoken of.
-    this.#talks.get(key(word.migration))?.take(word);
+    this.#talks.get(migrationId(word.migration))?.take(word);
   }
 
   open(migration: Uint8Array, tell: Tell): Talk {
     const talk = new Talk(migration, tell);
-    this.#talks.set(key(migration), talk);
+    this.#talks.set(migrationId(migration), talk);
     return talk;
   }
 
   close({ migration }: Talk): void {
-    this.#talks.delete(key(migration));
+    this.#talks.delete(migrationId(migration));
   }
 }
 
