@@ -1,5 +1,6 @@
 import type { Counters } from "../core/engine/counters.ts";
-import type { MoveOutcome, Phase } from "../core/handover/source/departure.ts";
+import type { Phase } from "../core/handover/source/departure-context.ts";
+import type { MoveOutcome } from "../core/handover/source/outcome.ts";
 import type { MigrationStatus } from "../core/machines/qemu/status.ts";
 import type { Invocation } from "./command.ts";
 import { showProgress } from "./progress.ts";

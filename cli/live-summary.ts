@@ -1,6 +1,6 @@
 import type { Counters } from "../core/engine/counters.ts";
 import type { ShrinkerError } from "../core/errors.ts";
-import type { MoveOutcome } from "../core/handover/source/departure.ts";
+import type { MoveOutcome } from "../core/handover/source/outcome.ts";
 import { carried } from "./carrier.ts";
 import { verdict } from "./exit.ts";
 import { sessionEvent, sessionTable } from "./summary.ts";

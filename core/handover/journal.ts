@@ -21,7 +21,7 @@ const FILE = /^(source|destination)-([0-9a-f]{32})\.json$/;
  * `prepared` (nothing is here yet), `loaded` (a paused copy), `taken` (the guest is here) and `lost` (the
  * copy has died, and never ran).
  */
-export const PHASES = {
+const PHASES = {
   source: ["begun", "given", "aborted"],
   destination: ["prepared", "loaded", "taken", "lost"],
 } as const;

@@ -6,7 +6,7 @@ import { QemuSource } from "../machines/qemu/source.ts";
 import { migrationStatus } from "../machines/qemu/status.ts";
 import { Journal, type JournalEntry } from "./journal.ts";
 import { reach } from "./reach.ts";
-import { reclaim } from "./source/take-back.ts";
+import { reclaim } from "./source/reclaim.ts";
 
 /** What was done with a guest's QEMU on this host. */
 export type Resolved = "runs" | "paused" | "ended" | "gone";

@@ -68,6 +68,12 @@ export async function begin(options: BeginOptions): Promise<Departing> {
   }
 }
 
+/** Nothing has been done with it yet. Never rejects. */
+export async function abandon({ machine, journal }: Departing): Promise<void> {
+  await machine.qmp.close();
+  await journal.remove().catch(() => journal.release());
+}
+
 /** What keeps a guest from leaving, and what to do. */
 function obstacle({ runState, blockers, disks }: VmDescription, sharedStorage: boolean): string | undefined {
   if (runState === "inmigrate") return "it waits for a migration itself";

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { Journal } from "../journal.ts";
-import { reclaim } from "./take-back.ts";
+import { reclaim } from "./reclaim.ts";
 
 /** The process that died may take a moment to let go of its journals; its QEMU may be busy, or serve somebody else. */
 const TRIES = 120;

@@ -44,6 +44,12 @@ export interface Waiting {
   readonly skip?: boolean;
 }
 
+/** What an answer is waited for. */
+export interface Asking extends Waiting {
+  /** Rejects when the session has failed. */
+  readonly failed?: Promise<never>;
+}
+
 type Saying = SourceWord extends infer W ? (W extends SourceWord ? Omit<W, "migration"> : never) : never;
 
 /** What both ends say of one migration. */
@@ -61,6 +67,13 @@ export class Talk {
   /** Resolves when the word is on its way; rejects where the session has failed. During an outage it waits. */
   say(word: Saying): Promise<void> {
     return this.#tell(encodeWord({ ...word, migration: this.migration } as SourceWord));
+  }
+
+  /** Says a word, and resolves with the answer; rejects as `hear`, and where it can't be said or the session has failed. */
+  ask<T extends DestinationWord["type"]>(word: Saying, answers: readonly T[], asking: Asking): Promise<WordOf<T>> {
+    const said = this.say(word).then(() => new Promise<never>(() => {}));
+    const { failed = said } = asking;
+    return Promise.race([this.hear(answers, asking), said, failed]);
   }
 
   take(word: DestinationWord): void {

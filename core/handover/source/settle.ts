@@ -1,11 +1,15 @@
 import { LinkError, ShrinkerError } from "../../errors.ts";
 import { QemuSource } from "../../machines/qemu/source.ts";
 import type { Journal } from "../journal.ts";
-import { reach, standingStill } from "../reach.ts";
-import { confirm, type GiveContext, give } from "./give.ts";
+import { reach } from "../reach.ts";
+import { confirm } from "./confirm.ts";
+import { forget } from "./forget.ts";
+import { type GiveContext, give } from "./give.ts";
 import type { Talk } from "./mailbox.ts";
-import { GuestLost, isPartial, type PostcopyContext, recoverPostcopy } from "./postcopy.ts";
-import { forget, reclaim } from "./take-back.ts";
+import type { PostcopyContext } from "./postcopy.ts";
+import { reclaim } from "./reclaim.ts";
+import { GuestLost, isPartial, recoverPostcopy } from "./recover-postcopy.ts";
+import { standingStill } from "./standing-still.ts";
 
 const SETTLE_MS = 30_000;
 
@@ -54,9 +58,8 @@ async function ask(
   { signal, failed }: GiveContext,
 ): Promise<"loaded" | "taken" | "lost"> {
   const late = () => new LinkError(`it does not answer within ${SETTLE_MS / 1000} s`);
-  const said = talk.say({ type: "settle" }).then(() => new Promise<never>(() => {}));
-  const heard = talk.hear(["settled"], { signal, timeout: SETTLE_MS, late, skip: true });
-  const { state } = await Promise.race([heard, said, failed]);
+  const asking = { signal, failed, timeout: SETTLE_MS, late, skip: true };
+  const { state } = await talk.ask({ type: "settle" }, ["settled"], asking);
   if (state !== "unknown" && state !== "prepared") return state;
   throw new ShrinkerError("refused", `it has no record of it: is this where "${entry.name}" went?`);
 }

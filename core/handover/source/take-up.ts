@@ -1,5 +1,5 @@
 import { Journal, type JournalEntry, listJournals } from "../journal.ts";
-import { reclaim } from "./take-back.ts";
+import { reclaim } from "./reclaim.ts";
 
 /** What earlier runs have left. */
 export interface Left {

@@ -8,9 +8,10 @@ import { type ArrivalFate, Arrivals } from "../../../core/handover/destination/a
 import type { WaitingMachine } from "../../../core/handover/destination/waiting-machine.ts";
 import type { Journal } from "../../../core/handover/journal.ts";
 import { begin, type Departing } from "../../../core/handover/source/begin.ts";
-import { type ClusterLink, type ClusterOptions, moveCluster } from "../../../core/handover/source/cluster.ts";
-import type { MoveOutcome } from "../../../core/handover/source/departure.ts";
+import { type ClusterOptions, moveCluster } from "../../../core/handover/source/cluster.ts";
+import type { ClusterLink } from "../../../core/handover/source/cluster-link.ts";
 import { Mailbox } from "../../../core/handover/source/mailbox.ts";
+import type { MoveOutcome } from "../../../core/handover/source/outcome.ts";
 import { takeUp } from "../../../core/handover/source/take-up.ts";
 import { type FakeVm, startFake } from "../../../core/machines/fake/fake-vm.ts";
 import type { Fault } from "../../../core/machines/fake/faults.ts";

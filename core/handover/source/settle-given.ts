@@ -1,0 +1,100 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { asShrinkerError } from "../../engine/told.ts";
+import type { ShrinkerError } from "../../errors.ts";
+import type { MigrationStatus } from "../../machines/qemu/status.ts";
+import type { Listener } from "../../transport/transport.ts";
+import { Journal, type JournalEntry } from "../journal.ts";
+import { type ClusterLink, endSession } from "./cluster-link.ts";
+import type { Mailbox } from "./mailbox.ts";
+import { lostCopy, type MoveOutcome, unknown } from "./outcome.ts";
+import { GuestLost } from "./recover-postcopy.ts";
+import { settle } from "./settle.ts";
+
+/** Before the first attempt to ask a destination again, and at most between two. */
+const RETRY_MS = 50;
+const MAX_RETRY_MS = 1000;
+
+export interface SettleOptions {
+  /** Dials the destination. */
+  readonly open: () => Promise<ClusterLink>;
+  /** State folder. */
+  readonly state: string;
+  /** Milliseconds for which the destination is asked again about guests that were given to it. */
+  readonly settleMs: number;
+  readonly listenLocal: () => Promise<Listener>;
+  readonly signal: AbortSignal;
+  readonly onStatus: (name: string, status: MigrationStatus) => void;
+  /** A guest goes on by post-copy: it can't be taken back any more, and is waited for whatever the signal says. */
+  readonly onPostcopy: (name: string) => void;
+  /** The destination is going to be asked again about guests that were given to it, and why. */
+  readonly onUnsettled: (names: readonly string[], why: ShrinkerError) => void;
+}
+
+type Note = (outcome: MoveOutcome) => void;
+
+/** Asks about guests that were given away. Never rejects. */
+export async function settleGiven(
+  link: ClusterLink,
+  given: readonly JournalEntry[],
+  options: SettleOptions,
+  note: Note,
+) {
+  const settleOne = async (entry: JournalEntry) => {
+    const { name } = entry;
+    let journal: Journal | undefined;
+    let talk: ReturnType<Mailbox["open"]> | undefined;
+    try {
+      journal = await Journal.resume(options.state, entry);
+      // Somebody has resolved it.
+      if (journal?.entry.phase !== "given") return;
+      talk = link.mailbox.open(journal.migration, link.session.tell);
+      const { session, entrance } = link;
+      const where = await settle(journal, talk, {
+        ...{ failed: session.failed, sender: session.sender, entrance, signal: options.signal },
+        listenLocal: options.listenLocal,
+        onStatus: (status) => options.onStatus(name, status),
+        onPostcopy: () => options.onPostcopy(name),
+      });
+      const error = where === "source" ? lostCopy(entry) : undefined;
+      note({ name, where, departed: undefined, error });
+    } catch (error) {
+      const here = journal !== undefined && journal.entry.phase !== "given";
+      note(
+        here ? { name, where: "source", departed: undefined, error: asShrinkerError(error) } : unknown(entry, error),
+      );
+    } finally {
+      await journal?.release();
+      if (talk) link.mailbox.close(talk);
+    }
+  };
+  // One that has to get the rest of its memory must not keep the others waiting.
+  await Promise.all(given.map(settleOne));
+}
+
+/** Asks again, over other sessions, about guests of which the destination has not said that they run there. */
+export async function settleRest(
+  entries: readonly JournalEntry[],
+  outcomes: ReadonlyMap<string, MoveOutcome>,
+  options: SettleOptions,
+  note: Note,
+): Promise<void> {
+  const until = performance.now() + options.settleMs;
+  for (let delay = RETRY_MS; ; delay = Math.min(2 * delay, MAX_RETRY_MS)) {
+    const open = [...outcomes.values()].filter(
+      ({ where, error }) => where === "unknown" && !(error?.cause instanceof GuestLost),
+    );
+    if (open.length === 0 || options.signal.aborted || performance.now() > until) return;
+    const names = open.map(({ name }) => name);
+    if (delay === RETRY_MS) options.onUnsettled(names, open[0]!.error!);
+    // Meanwhile they stand still.
+    await sleep(delay, undefined, { signal: options.signal }).catch(() => {});
+    try {
+      const link = await options.open();
+      const wanted = entries.filter(({ name }) => names.includes(name));
+      await settleGiven(link, wanted, options, note);
+      await endSession(link, options.signal);
+    } catch {
+      // What is known so far stays known.
+    }
+  }
+}
