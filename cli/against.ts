@@ -1,4 +1,4 @@
-import type { SourceOptions } from "../core/engine/session.ts";
+import type { SourceOptions } from "../core/engine/source-session.ts";
 import { ShrinkerError } from "../core/errors.ts";
 import { prefixIndex } from "../core/index/prefix-table.ts";
 import type { Options } from "./options.ts";

@@ -1,8 +1,8 @@
 import { statSync } from "node:fs";
 import { openAge } from "../core/age/decrypt.ts";
 import type { AgeIdentity } from "../core/age/keys.ts";
+import type { DestinationOptions } from "../core/engine/destination-session.ts";
 import { proveRecording } from "../core/engine/prove.ts";
-import type { DestinationOptions } from "../core/engine/session.ts";
 import { ShrinkerError } from "../core/errors.ts";
 import type { Connection } from "../core/transport/transport.ts";
 import { findTransport } from "./addresses.ts";

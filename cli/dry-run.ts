@@ -1,5 +1,5 @@
-import { openSession, type SourceOptions } from "../core/engine/session.ts";
 import type { SiteKnowledge, SiteMemory } from "../core/engine/site.ts";
+import { openSession, type SourceOptions } from "../core/engine/source-session.ts";
 import { countBytes } from "../core/transport/count.ts";
 import type { Connection } from "../core/transport/transport.ts";
 import { formatBytes } from "./units.ts";

@@ -1,9 +1,9 @@
 import { openAge } from "../core/age/decrypt.ts";
 import type { AgeIdentity } from "../core/age/keys.ts";
 import { PAGE_SIZE } from "../core/content/page.ts";
+import { acceptSession, type DestinationSession } from "../core/engine/destination-session.ts";
 import type { Agreement } from "../core/engine/handshake.ts";
 import type { ReceivedStream } from "../core/engine/receiver.ts";
-import { acceptSession, type DestinationSession } from "../core/engine/session.ts";
 import type { ShrinkerError } from "../core/errors.ts";
 import { nothingHere } from "../core/site/nothing.ts";
 import { countBytes } from "../core/transport/count.ts";

@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import { noCounters } from "../core/engine/counters.ts";
-import { openSession, type SourceOptions } from "../core/engine/session.ts";
+import { openSession, type SourceOptions } from "../core/engine/source-session.ts";
 import { abortReason, ShrinkerError } from "../core/errors.ts";
 import { needsState } from "../core/handover/journal.ts";
 import { abandon, begin, type Departing } from "../core/handover/source/begin.ts";

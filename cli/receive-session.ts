@@ -1,9 +1,9 @@
 import { noCounters } from "../core/engine/counters.ts";
+import { acceptSession, type DestinationOptions, type DestinationSession } from "../core/engine/destination-session.ts";
 import { MissingContentsError } from "../core/engine/missing.ts";
 import type { ReceivedStream } from "../core/engine/receiver.ts";
 import { ResumedSession } from "../core/engine/resumable.ts";
 import type { Sender } from "../core/engine/sender.ts";
-import { acceptSession, type DestinationOptions, type DestinationSession } from "../core/engine/session.ts";
 import type { ShrinkerError } from "../core/errors.ts";
 import type { ArrivalFate, ArrivalSession, Arrivals } from "../core/handover/destination/arrivals.ts";
 import type { StreamTarget } from "../core/machines/machine.ts";

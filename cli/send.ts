@@ -1,7 +1,7 @@
 import { noCounters } from "../core/engine/counters.ts";
 import { type StreamOutcome, sendAll } from "../core/engine/migration.ts";
 import type { Redial } from "../core/engine/reconnect.ts";
-import { openSession, type SourceOptions, type SourceSession } from "../core/engine/session.ts";
+import { openSession, type SourceOptions, type SourceSession } from "../core/engine/source-session.ts";
 import type { ShrinkerError } from "../core/errors.ts";
 import type { StreamSource } from "../core/machines/machine.ts";
 import { countBytes } from "../core/transport/count.ts";

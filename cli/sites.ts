@@ -1,5 +1,5 @@
 import { join } from "node:path";
-import type { DestinationOptions } from "../core/engine/session.ts";
+import type { DestinationOptions } from "../core/engine/destination-session.ts";
 import { nothingHere } from "../core/site/nothing.ts";
 import { Seeds } from "../core/site/seeds.ts";
 import { SharedStore } from "../core/site/shared-store.ts";

@@ -1,4 +1,4 @@
-import { openSession, type SourceSession } from "../core/engine/session.ts";
+import { openSession, type SourceSession } from "../core/engine/source-session.ts";
 import { LinkError, ShrinkerError } from "../core/errors.ts";
 import { limitRate } from "../core/transport/limit.ts";
 import type { Listener } from "../core/transport/transport.ts";

@@ -1,5 +1,5 @@
+import { acceptSession, type DestinationOptions } from "../core/engine/destination-session.ts";
 import type { ResumableSessions } from "../core/engine/resumable.ts";
-import { acceptSession, type DestinationOptions } from "../core/engine/session.ts";
 import { ShrinkerError } from "../core/errors.ts";
 import type { Listener } from "../core/transport/transport.ts";
 

@@ -9,6 +9,7 @@ export { autoCodec } from "./engine/auto-codec.ts";
 export type { ContentBroker } from "./engine/broker.ts";
 export { CODEC_NAMES, type CodecName, type CodecPolicy, fixedCodec } from "./engine/codec-policy.ts";
 export type { Counters } from "./engine/counters.ts";
+export { acceptSession, type DestinationOptions, type DestinationSession } from "./engine/destination-session.ts";
 export type { Agreement } from "./engine/handshake.ts";
 export { type ContentStatistics, countContents } from "./engine/inspect.ts";
 export type { ContentKeeper } from "./engine/keeper.ts";
@@ -19,16 +20,9 @@ export type { ReceivedStream } from "./engine/receiver.ts";
 export type { Redial } from "./engine/reconnect.ts";
 export { ResumableSessions, ResumedSession } from "./engine/resumable.ts";
 export type { SentStream } from "./engine/sender.ts";
-export {
-  acceptSession,
-  type DestinationOptions,
-  type DestinationSession,
-  openSession,
-  type SourceOptions,
-  type SourceSession,
-} from "./engine/session.ts";
 export type { RecordingSigner } from "./engine/signature.ts";
 export type { DestinationSite, PastContents, SiteKnowledge, SiteMemory } from "./engine/site.ts";
+export { openSession, type SourceOptions, type SourceSession } from "./engine/source-session.ts";
 export {
   CancelledError,
   ERROR_CODES,

@@ -2,7 +2,7 @@ import type { ShrinkerError } from "../errors.ts";
 import type { StreamSource } from "../machines/machine.ts";
 import { MAX_STREAMS } from "../wire/numbers.ts";
 import type { Sender, SentStream } from "./sender.ts";
-import type { SourceSession } from "./session.ts";
+import type { SourceSession } from "./source-session.ts";
 import { asShrinkerError } from "./told.ts";
 
 /** What became of one machine's stream. */

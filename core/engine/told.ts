@@ -2,7 +2,6 @@ import { type ErrorCode, LinkError, ProtocolError, ShrinkerError } from "../erro
 import { Abort, encodeControl } from "../wire/control.ts";
 import { type Frame, opening } from "../wire/frame.ts";
 import { FRAME } from "../wire/numbers.ts";
-import type { Link } from "./link.ts";
 
 /** No longer message is sent to a peer. */
 const MAX_MESSAGE = 2000;
@@ -35,9 +34,9 @@ export function heard(code: ErrorCode, message: string, before = ""): ShrinkerEr
 }
 
 /** The peer has ended its direction too early. */
-export function ended(link: Link): LinkError {
+export function ended({ connection }: { readonly connection: { readonly peer: string } }): LinkError {
   return new LinkError(
-    `${link.connection.peer} closed the connection before the session was over: see what it said, and run again`,
+    `${connection.peer} closed the connection before the session was over: see what it said, and run again`,
   );
 }
 

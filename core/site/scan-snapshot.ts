@@ -1,4 +1,4 @@
-import { acceptSession } from "../engine/session.ts";
+import { acceptSession } from "../engine/destination-session.ts";
 import type { Connection } from "../transport/transport.ts";
 import { MAX_WINDOW_LOG } from "../wire/numbers.ts";
 import { type ReadStream, scanningTarget } from "./scanning-target.ts";

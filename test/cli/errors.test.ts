@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { fixedCodec } from "../../core/engine/codec-policy.ts";
 import { sendAll } from "../../core/engine/migration.ts";
-import { openSession } from "../../core/engine/session.ts";
+import { openSession } from "../../core/engine/source-session.ts";
 import type { StreamSource } from "../../core/machines/machine.ts";
 import { parseAddress } from "../../core/transport/transport.ts";
 import { transports } from "../../transports/registry.ts";

@@ -1,8 +1,9 @@
 /** A destination in this process that keeps sessions, and a network to it whose connections a test spoils. */
+
+import { acceptSession } from "../../core/engine/destination-session.ts";
 import type { LinkTimes } from "../../core/engine/link-times.ts";
 import type { ReceivedStream } from "../../core/engine/receiver.ts";
 import { ResumableSessions, ResumedSession } from "../../core/engine/resumable.ts";
-import { acceptSession } from "../../core/engine/session.ts";
 import { LinkError } from "../../core/errors.ts";
 import type { Connection } from "../../core/transport/transport.ts";
 import { memoryPair } from "../../transports/memory.ts";

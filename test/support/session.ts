@@ -3,15 +3,13 @@ import { createHash } from "node:crypto";
 import { tmpdir } from "node:os";
 import type { ContentBroker } from "../../core/engine/broker.ts";
 import { fixedCodec } from "../../core/engine/codec-policy.ts";
-import { sendAll } from "../../core/engine/migration.ts";
 import {
   acceptSession,
   type DestinationOptions,
   type DestinationSession,
-  openSession,
-  type SourceOptions,
-  type SourceSession,
-} from "../../core/engine/session.ts";
+} from "../../core/engine/destination-session.ts";
+import { sendAll } from "../../core/engine/migration.ts";
+import { openSession, type SourceOptions, type SourceSession } from "../../core/engine/source-session.ts";
 import type { SiteIndex } from "../../core/index/site-index.ts";
 import type { Piece, StreamInfo, StreamSink, StreamSource, StreamTarget } from "../../core/machines/machine.ts";
 import { nothingHere } from "../../core/site/nothing.ts";

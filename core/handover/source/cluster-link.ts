@@ -1,4 +1,4 @@
-import type { SourceSession } from "../../engine/session.ts";
+import type { SourceSession } from "../../engine/source-session.ts";
 import { abortReason } from "../../errors.ts";
 import type { TunnelEntrance } from "../../tunnel/entrance.ts";
 import type { Mailbox } from "./mailbox.ts";

@@ -1,6 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { randomBytes } from "node:crypto";
-import { acceptSession, openSession } from "../../../core/engine/session.ts";
+import { acceptSession } from "../../../core/engine/destination-session.ts";
+import { openSession } from "../../../core/engine/source-session.ts";
 import { ShrinkerError } from "../../../core/errors.ts";
 import { Abort, decodeControl, encodeControl, Hello } from "../../../core/wire/control.ts";
 import { frameHeader, preface } from "../../../core/wire/frame.ts";

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { createHash } from "node:crypto";
-import { acceptSession } from "../../../core/engine/session.ts";
+import { acceptSession } from "../../../core/engine/destination-session.ts";
 import type { DestinationSite, SiteMemory } from "../../../core/engine/site.ts";
 import { ShrinkerError } from "../../../core/errors.ts";
 import { nothingHere } from "../../../core/site/nothing.ts";

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import type { ContentBroker } from "../../../core/engine/broker.ts";
-import { acceptSession } from "../../../core/engine/session.ts";
+import { acceptSession } from "../../../core/engine/destination-session.ts";
 import { ShrinkerError } from "../../../core/errors.ts";
 import {
   Abort,

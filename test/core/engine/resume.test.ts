@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test";
 import { randomBytes } from "node:crypto";
 import fc from "fast-check";
 import { sendAll } from "../../../core/engine/migration.ts";
-import { openSession } from "../../../core/engine/session.ts";
+import { openSession } from "../../../core/engine/source-session.ts";
 import { CancelledError, ShrinkerError } from "../../../core/errors.ts";
 import type { StreamSource } from "../../../core/machines/machine.ts";
 import { parseAddress } from "../../../core/transport/transport.ts";

@@ -2,7 +2,8 @@
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { acceptSession, openSession } from "../../../core/engine/session.ts";
+import { acceptSession } from "../../../core/engine/destination-session.ts";
+import { openSession } from "../../../core/engine/source-session.ts";
 import { ShrinkerError } from "../../../core/errors.ts";
 import { type ArrivalFate, Arrivals } from "../../../core/handover/destination/arrivals.ts";
 import type { WaitingMachine } from "../../../core/handover/destination/waiting-machine.ts";

@@ -4,7 +4,7 @@ import { randomBytes } from "node:crypto";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { MissingContentsError } from "../../../core/engine/missing.ts";
-import type { SourceOptions } from "../../../core/engine/session.ts";
+import type { SourceOptions } from "../../../core/engine/source-session.ts";
 import { prefixIndex } from "../../../core/index/prefix-table.ts";
 import { uniteTables } from "../../../core/index/table-walk.ts";
 import { holdIndexed, holdName } from "../../../core/site/index-hold.ts";

@@ -1,6 +1,7 @@
 // Peers made by hand, against each end of a tunnel. What breaks a stream leaves the session alone; what breaks the protocol ends it.
 import { describe, expect, test } from "bun:test";
-import { acceptSession, openSession } from "../../../core/engine/session.ts";
+import { acceptSession } from "../../../core/engine/destination-session.ts";
+import { openSession } from "../../../core/engine/source-session.ts";
 import type { ShrinkerError } from "../../../core/errors.ts";
 import type { Connection } from "../../../core/transport/transport.ts";
 import { TunnelEntrance } from "../../../core/tunnel/entrance.ts";

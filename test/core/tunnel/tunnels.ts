@@ -1,5 +1,6 @@
 /** Tunnels in this process: a session over a pair of connections, clients at one end of it and services at the other. */
-import { acceptSession, openSession, type SourceSession } from "../../../core/engine/session.ts";
+import { acceptSession } from "../../../core/engine/destination-session.ts";
+import { openSession, type SourceSession } from "../../../core/engine/source-session.ts";
 import { countBytes } from "../../../core/transport/count.ts";
 import type { Connection } from "../../../core/transport/transport.ts";
 import { TunnelEntrance } from "../../../core/tunnel/entrance.ts";
