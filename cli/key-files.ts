@@ -17,7 +17,7 @@ const MAX_KEY_FILE = 256 << 10;
 const OTHERS = 0o077;
 
 /** Reads a file of keys, which may be a pipe. Rejects with `input` where it can't be read, or is too long for one. */
-export async function readKeyFile(path: string, secret: boolean): Promise<string> {
+async function readKeyFile(path: string, secret: boolean): Promise<string> {
   const bytes = Buffer.alloc(MAX_KEY_FILE + 1);
   let length = 0;
   try {

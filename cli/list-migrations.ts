@@ -1,4 +1,5 @@
-import { type JournalEntry, listJournals } from "../core/handover/journal.ts";
+import { listJournals } from "../core/handover/journal.ts";
+import type { JournalEntry } from "../core/handover/journal-entry.ts";
 import type { Output } from "./output.ts";
 import { table } from "./text.ts";
 import { formatTime } from "./units.ts";

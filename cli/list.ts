@@ -1,6 +1,5 @@
 import { stat } from "node:fs/promises";
 import { fileError, ShrinkerError } from "../core/errors.ts";
-import { needsState } from "../core/handover/journal.ts";
 import { listSnapshots, type Manifest, readManifest, snapshotPath } from "../core/site/manifest.ts";
 import { DigestIndex } from "../core/store/digest-index.ts";
 import { listHolds } from "../core/store/holds.ts";
@@ -10,7 +9,7 @@ import type { Action } from "./command.ts";
 import { asError, exitCode } from "./exit.ts";
 import { listMigrations } from "./list-migrations.ts";
 import type { Output } from "./output.ts";
-import { readDomain, readState, readStoreDir } from "./settings.ts";
+import { needState, readDomain, readStoreDir } from "./settings.ts";
 import { hex } from "./summary.ts";
 import { table } from "./text.ts";
 import { formatBytes, formatTime } from "./units.ts";
@@ -19,8 +18,7 @@ import { formatBytes, formatTime } from "./units.ts";
 export const list: Action = async ({ args, options, output, interrupt }) => {
   if (args.length > 0) throw new ShrinkerError("usage", `What is "${args[0]}"? list says what a store holds`);
   if (options.flag("migrations")) {
-    const state = readState(options);
-    if (state === undefined) throw needsState();
+    const state = needState(options);
     return listMigrations(state, output);
   }
   const dir = readStoreDir(options);

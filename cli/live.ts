@@ -2,7 +2,6 @@ import { join } from "node:path";
 import { noCounters } from "../core/engine/counters.ts";
 import { openSession, type SourceOptions } from "../core/engine/source-session.ts";
 import { abortReason, ShrinkerError } from "../core/errors.ts";
-import { needsState } from "../core/handover/journal.ts";
 import { abandon, begin, type Departing } from "../core/handover/source/begin.ts";
 import { type ClusterOptions, moveCluster } from "../core/handover/source/cluster.ts";
 import type { ClusterLink } from "../core/handover/source/cluster-link.ts";
@@ -24,12 +23,12 @@ import { watchGuests } from "./live-progress.ts";
 import { type LiveSummary, liveEvent, liveTable, liveVerdict } from "./live-summary.ts";
 import { parseChoice } from "./options.ts";
 import {
+  needState,
   READ_AHEAD,
   RETURNS,
   readDomain,
   readLogLimit,
   readSpoolDir,
-  readState,
   SPOOL_DIR,
   WINDOW_LOG,
 } from "./settings.ts";
@@ -57,8 +56,7 @@ export async function migrateLive(specs: readonly LiveSpec[], to: string, invoca
       "Guests that run can't go into a bundle: save their streams, or move them over a link",
     );
   const transport = overConnections(one, options);
-  const state = readState(options);
-  if (state === undefined) throw needsState();
+  const state = needState(options);
   const bandwidth = options.read("bandwidth", parseRate);
   const compress = readCompress(options, "auto");
   const parallel = options.read("parallel", (text) => parseCount(text, MAX_PARALLEL)) ?? DEFAULT_PARALLEL;

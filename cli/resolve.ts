@@ -1,9 +1,9 @@
 import { ShrinkerError } from "../core/errors.ts";
-import { listJournals, needsState } from "../core/handover/journal.ts";
+import { listJournals } from "../core/handover/journal.ts";
 import { resolve as resolveMigration } from "../core/handover/resolve.ts";
 import type { Action } from "./command.ts";
 import { parseChoice } from "./options.ts";
-import { readState } from "./settings.ts";
+import { needState } from "./settings.ts";
 
 const ENDS = ["source", "destination"] as const;
 const DONE = { runs: "runs here", paused: "stands still here", ended: "is ended here", gone: "was gone here" } as const;
@@ -15,8 +15,7 @@ export const resolve: Action = async ({ args, options, output }) => {
     throw new ShrinkerError("usage", "Which migration? Name one guest, as `shrinker list --migrations` shows it");
   const as = options.read("as", parseChoice(ENDS));
   if (!as) throw new ShrinkerError("usage", "At which end does the guest go on? Give --as source or --as destination");
-  const state = readState(options);
-  if (state === undefined) throw needsState();
+  const state = needState(options);
   const entries = (await listJournals(state)).filter((entry) => entry.name === name || entry.id === name);
   if (entries.length === 0)
     throw new ShrinkerError(

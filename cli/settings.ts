@@ -15,7 +15,7 @@ export const RETURNS = { window: MIN_WINDOW_LOG, log: 65_536 };
 export const READ_AHEAD = 128 << 10;
 /** Where guests' memory is spooled unless it is said otherwise: not /tmp, which may be RAM. */
 export const SPOOL_DIR = "/var/tmp";
-export const DEFAULT_DOMAIN = "default";
+const DEFAULT_DOMAIN = "default";
 
 const MAX_DOMAIN = 256;
 
@@ -65,4 +65,11 @@ export function readState(options: Options): string | undefined {
   if (xdg?.startsWith("/")) return join(xdg, "shrinker");
   const home = homedir();
   return home.startsWith("/") ? join(home, ".local", "state", "shrinker") : undefined;
+}
+
+/** As `readState`, for guests that run; throws `usage` where there is none. */
+export function needState(options: Options): string {
+  const state = readState(options);
+  if (state !== undefined) return state;
+  throw new ShrinkerError("usage", "Guests that run need a journal: give --state DIR, and leave out --no-state");
 }

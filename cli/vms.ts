@@ -5,7 +5,6 @@ import { fileError, ShrinkerError } from "../core/errors.ts";
 import type { Arrival, ArrivalContext } from "../core/handover/destination/arrival.ts";
 import { Arrivals } from "../core/handover/destination/arrivals.ts";
 import type { WaitingMachine } from "../core/handover/destination/waiting-machine.ts";
-import { needsState } from "../core/handover/journal.ts";
 import { checkStreamName } from "../core/machines/image/name.ts";
 import { launch } from "../core/machines/qemu/launch.ts";
 import { QmpClient } from "../core/machines/qemu/qmp.ts";
@@ -15,7 +14,7 @@ import { startKeeper } from "./keeping.ts";
 import { absoluteSocket, makeSocketFolder } from "./live-machines.ts";
 import type { Options } from "./options.ts";
 import type { Output } from "./output.ts";
-import { readState } from "./settings.ts";
+import { needState } from "./settings.ts";
 
 const KINDS = ["qmp", "launch", "fake"] as const;
 
@@ -30,8 +29,7 @@ interface VmSpec {
 export async function openArrivals(options: Options, output: Output, signal: AbortSignal) {
   const specs = parseVms(options.all("vm"));
   if (specs.length === 0) return undefined;
-  const state = readState(options);
-  if (state === undefined) throw needsState();
+  const state = needState(options);
   await using open = new AsyncDisposableStack();
   const sockets = open.use(await makeSocketFolder());
   const fakes = open.use(new FakePlaces(sockets.path, output));

@@ -1,7 +1,7 @@
 import { ShrinkerError } from "../errors.ts";
 import { QmpClient } from "../machines/qemu/qmp.ts";
 import { socketIdentity } from "../machines/qemu/socket-path.ts";
-import type { JournalEntry } from "./journal.ts";
+import type { JournalEntry } from "./journal-entry.ts";
 
 const NEVER = new AbortController().signal;
 

@@ -4,7 +4,8 @@ import type { QmpClient } from "../machines/qemu/qmp.ts";
 import { quitQemu, runState } from "../machines/qemu/run-state.ts";
 import { QemuSource } from "../machines/qemu/source.ts";
 import { migrationStatus } from "../machines/qemu/status.ts";
-import { Journal, type JournalEntry } from "./journal.ts";
+import { Journal } from "./journal.ts";
+import type { JournalEntry } from "./journal-entry.ts";
 import { reach } from "./reach.ts";
 import { reclaim } from "./source/reclaim.ts";
 

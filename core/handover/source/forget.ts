@@ -1,6 +1,7 @@
 import { told } from "../../engine/told.ts";
 import { ShrinkerError } from "../../errors.ts";
-import { Journal, type JournalEntry } from "../journal.ts";
+import { Journal } from "../journal.ts";
+import type { JournalEntry } from "../journal-entry.ts";
 import type { ClusterLink } from "./cluster-link.ts";
 import type { Talk } from "./mailbox.ts";
 

@@ -1,5 +1,5 @@
 import { ShrinkerError } from "../../errors.ts";
-import type { JournalEntry } from "../journal.ts";
+import type { JournalEntry } from "../journal-entry.ts";
 import { GuestLost } from "./recover-postcopy.ts";
 
 /** How long a guest's departure took, in milliseconds. */

@@ -1,6 +1,7 @@
 import { ShrinkerError } from "../../errors.ts";
 import { QemuSource } from "../../machines/qemu/source.ts";
-import type { Journal, JournalEntry } from "../journal.ts";
+import type { Journal } from "../journal.ts";
+import type { JournalEntry } from "../journal-entry.ts";
 import { reach } from "../reach.ts";
 import { hasSwitched } from "./postcopy.ts";
 

@@ -1,7 +1,7 @@
 import { LinkError, ShrinkerError } from "../../errors.ts";
 import { type QmpClient, QmpTimeout } from "../../machines/qemu/qmp.ts";
 import { runState } from "../../machines/qemu/run-state.ts";
-import type { JournalEntry } from "../journal.ts";
+import type { JournalEntry } from "../journal-entry.ts";
 import { reach } from "../reach.ts";
 
 /**

@@ -1,4 +1,5 @@
-import { Journal, type JournalEntry, listJournals } from "../journal.ts";
+import { Journal, listJournals } from "../journal.ts";
+import type { JournalEntry } from "../journal-entry.ts";
 import { reclaim } from "./reclaim.ts";
 
 /** What earlier runs have left. */

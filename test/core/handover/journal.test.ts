@@ -3,7 +3,8 @@ import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSyn
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { IntegrityError, type ShrinkerError } from "../../../core/errors.ts";
-import { Journal, listJournals, type NewEntry } from "../../../core/handover/journal.ts";
+import { Journal, listJournals } from "../../../core/handover/journal.ts";
+import type { NewEntry } from "../../../core/handover/journal-entry.ts";
 
 let folder: string;
 beforeAll(() => {
