@@ -28,14 +28,4 @@ export function compatible(source: VmDescription, destination: VmDescription): s
   return against;
 }
 
-/** What may go wrong, though QEMU allows it: sentences as `compatible` gives them. */
-export function doubts(source: VmDescription, destination: VmDescription): string[] {
-  const { accelerator: from } = source;
-  const { accelerator: to } = destination;
-  if (from === to) return [];
-  return [
-    `The guest is run by ${from} at the source and by ${to} at the destination: it may miss what its processor could do; start both with accel=${from}`,
-  ];
-}
-
 const mib = ({ ramBytes }: VmDescription) => `${ramBytes / MIB} MiB`;
