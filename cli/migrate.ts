@@ -5,6 +5,7 @@ import { segmentFormats } from "../core/segment/registry.ts";
 import { siteMemory } from "../core/site/site-memory.ts";
 import { openEndpoint } from "./addresses.ts";
 import { readAgainst } from "./against.ts";
+import { readBandwidth } from "./bandwidth.ts";
 import { chooseCodec, readCompress } from "./codec.ts";
 import type { Action } from "./command.ts";
 import { overConnections } from "./connections.ts";
@@ -18,7 +19,7 @@ import { parseChoice } from "./options.ts";
 import { send, totalSize } from "./send.ts";
 import { readDomain, readLogLimit, readSpoolDir, readState, SPOOL_DIR, WINDOW_LOG } from "./settings.ts";
 import { readSigner } from "./signing.ts";
-import { parseCount, parseRate } from "./units.ts";
+import { parseCount } from "./units.ts";
 import { software } from "./version.ts";
 
 const MAX_PARALLEL = 64;
@@ -36,7 +37,7 @@ export const migrate: Action = async (invocation) => {
   if (live) return migrateLive(live, to, invocation);
   const { address, transport: one, insecure } = await openEndpoint(to, invocation);
   const transport = overConnections(one, options);
-  const bandwidth = options.read("bandwidth", parseRate);
+  const limited = readBandwidth(options);
   const parallel = options.read("parallel", (text) => parseCount(text, MAX_PARALLEL)) ?? 1;
   const format = options.read("format", parseChoice([...segmentFormats.keys()]));
   const compress = readCompress(options, "zstd");
@@ -81,7 +82,7 @@ export const migrate: Action = async (invocation) => {
     redial: transport.resumable && !dryRun ? dial : undefined,
     options: { ...session, ...asked?.options },
     parallel,
-    bandwidth,
+    limited,
     dryRun,
     wireName: dryRun ? "would be sent" : bundled ? "in the bundle" : "on the wire",
     more: () => ({

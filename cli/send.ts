@@ -5,8 +5,8 @@ import { openSession, type SourceOptions, type SourceSession } from "../core/eng
 import type { ShrinkerError } from "../core/errors.ts";
 import type { StreamSource } from "../core/machines/machine.ts";
 import { countBytes } from "../core/transport/count.ts";
-import { limitRate } from "../core/transport/limit.ts";
 import type { Connection } from "../core/transport/transport.ts";
+import type { Limited } from "./bandwidth.ts";
 import { carried, overCarrier } from "./carrier.ts";
 import type { Invocation } from "./command.ts";
 import { asError, exitCode, verdict } from "./exit.ts";
@@ -23,8 +23,7 @@ export interface Sending {
   readonly redial?: Redial | undefined;
   readonly options: SourceOptions;
   readonly parallel: number;
-  /** Bytes a second, at most. */
-  readonly bandwidth?: number | undefined;
+  readonly limited?: Limited;
   /** Whether nothing is kept, so that nothing can land. */
   readonly dryRun: boolean;
   /** Of the wire bytes, in the table: `on the wire`. */
@@ -53,8 +52,7 @@ export async function send(sending: Sending, { options, output, interrupt }: Inv
   };
   const progress = showProgress(output, !options.flag("no-progress"), gauge);
   try {
-    const { bandwidth, redial } = sending;
-    const limited = (dialled: Connection) => (bandwidth === undefined ? dialled : limitRate(dialled, bandwidth));
+    const { limited = (connection) => connection, redial } = sending;
     session = await openSession(limited(connection), {
       ...sending.options,
       onLink: link.onLink,

@@ -1,9 +1,9 @@
 import { openSession, type SourceSession } from "../core/engine/source-session.ts";
 import { LinkError, ShrinkerError } from "../core/errors.ts";
-import { limitRate } from "../core/transport/limit.ts";
 import type { Listener } from "../core/transport/transport.ts";
 import { TunnelEntrance } from "../core/tunnel/entrance.ts";
 import { findTransport, openEndpoint } from "./addresses.ts";
+import { readBandwidth } from "./bandwidth.ts";
 import { carried, overCarrier } from "./carrier.ts";
 import { chooseCodec, readCompress } from "./codec.ts";
 import type { Action } from "./command.ts";
@@ -16,7 +16,6 @@ import { showProgress } from "./progress.ts";
 import { parseServices, type ServiceSpec } from "./services.ts";
 import { READ_AHEAD, RETURNS, readDomain, readLogLimit, readSpoolDir, SPOOL_DIR, WINDOW_LOG } from "./settings.ts";
 import { sessionEvent, sessionTable } from "./summary.ts";
-import { parseRate } from "./units.ts";
 import { software } from "./version.ts";
 
 /** Contents that may be referred to again, unless `--spool-limit` says otherwise. */
@@ -29,7 +28,7 @@ export const tunnel: Action = async (invocation) => {
   const { to, services } = readWhat(args, options);
   const { address, transport: one, insecure } = await openEndpoint(to, invocation);
   const transport = overConnections(one, options);
-  const bandwidth = options.read("bandwidth", parseRate);
+  const limited = readBandwidth(options);
   const compress = readCompress(options, "auto");
   const greeting = {
     domain: readDomain(options),
@@ -52,10 +51,7 @@ export const tunnel: Action = async (invocation) => {
     listeners.defer(() => listener.close());
     entries.push([service, listener]);
   }
-  const dial = async (over = signal) => {
-    const dialled = await transport.dial(address, { signal: over, insecure });
-    return bandwidth === undefined ? dialled : limitRate(dialled, bandwidth);
-  };
+  const dial = async (over = signal) => limited(await transport.dial(address, { signal: over, insecure }));
   const connection = await dial();
   const link = followLink(output.note, output.event);
   const session = await openSession(connection, {

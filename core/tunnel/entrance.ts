@@ -1,5 +1,6 @@
 import type { Sender } from "../engine/sender.ts";
-import { abortReason, ShrinkerError } from "../errors.ts";
+import { ShrinkerError } from "../errors.ts";
+import { interruptible } from "../interruptible.ts";
 import type { StreamTarget } from "../machines/machine.ts";
 import type { Connection } from "../transport/transport.ts";
 import { MAX_STREAMS } from "../wire/numbers.ts";
@@ -77,22 +78,17 @@ export class TunnelEntrance {
     const waiting: Waiting = { connection, back: Promise.withResolvers(), taken: false };
     const { promise: back } = waiting.back;
     const stop = new AbortController();
-    const stopped = Promise.withResolvers<never>();
-    for (const promise of [back, stopped.promise]) promise.catch(() => {});
-    const cancel = () => stopped.reject(abortReason(signal));
-    signal.addEventListener("abort", cancel, { once: true });
-    if (signal.aborted) cancel();
+    back.catch(() => {});
     this.#waiting.set(number, waiting);
     const info = { name: `${service} ${number}`, format, connection: number, service };
     const out = sender.send(connectionSource(connection, info), stop.signal).then(({ landed }) => landed);
     try {
-      await Promise.race([Promise.all([out, back]), stopped.promise]);
+      await interruptible(Promise.all([out, back]), signal);
       await connection.destroy();
     } catch (error) {
       await breakOff(connection, error as Error);
       throw error;
     } finally {
-      signal.removeEventListener("abort", cancel);
       stop.abort();
       void Promise.allSettled([out, waiting.taken && back]).then(() => this.#leave(number));
       waiting.taken = true;

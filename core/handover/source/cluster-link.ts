@@ -1,5 +1,5 @@
 import type { SourceSession } from "../../engine/source-session.ts";
-import { abortReason } from "../../errors.ts";
+import { interruptible } from "../../interruptible.ts";
 import type { TunnelEntrance } from "../../tunnel/entrance.ts";
 import type { Mailbox } from "./mailbox.ts";
 
@@ -16,15 +16,9 @@ export interface ClusterLink {
 /** Ends the session in order, unless it has failed, or somebody does not want to wait for that. Never rejects. */
 export async function endSession({ session }: ClusterLink, signal: AbortSignal): Promise<void> {
   const over = AbortSignal.any([signal, AbortSignal.timeout(FINISH_MS)]);
-  const stopped = Promise.withResolvers<never>();
-  const stop = () => stopped.reject(abortReason(over));
-  over.addEventListener("abort", stop, { once: true });
-  if (over.aborted) stop();
   try {
-    await Promise.race([session.finish(0), session.failed, stopped.promise]);
+    await interruptible(Promise.race([session.finish(0), session.failed]), over);
   } catch (error) {
     await session.abort(error as Error);
-  } finally {
-    over.removeEventListener("abort", stop);
   }
 }
