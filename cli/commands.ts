@@ -14,7 +14,7 @@ import { snapshot } from "./commands/snapshot.ts";
 import { tunnel } from "./commands/tunnel.ts";
 import { verify } from "./commands/verify.ts";
 
-/** Every command, in the order of the help: how it is called is in `commands/`, what it does in a file of this folder. */
+/** Every command, in the order of the help. A new one is its declaration in `commands/`, its action in this folder, and an entry here. */
 export const commands: readonly CommandSpec[] = [
   migrate,
   receive,

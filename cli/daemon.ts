@@ -2,6 +2,7 @@ import { addCounters, noCounters } from "../core/engine/counters.ts";
 import { ResumableSessions, ResumedSession } from "../core/engine/resumable.ts";
 import { ShrinkerError } from "../core/errors.ts";
 import type { Connection, Listener } from "../core/transport/transport.ts";
+import { Admission } from "./admission.ts";
 import { overCarrier } from "./carrier.ts";
 import { followLink } from "./link-state.ts";
 import type { Output } from "./output.ts";
@@ -27,39 +28,23 @@ export async function serve(listener: Listener, receiving: ReceivingOptions, opt
   const sessions = new Set<Promise<void>>();
   const sum = { counters: noCounters(), wire: 0, sessions: 0, failed: 0 };
   const resumables = new ResumableSessions();
-  let admitted = 0;
-  /** By the peer's name, where it has any. */
-  const sessionsOf = new Map<string, number>();
-  const leave = (name: string) => {
-    const left = (sessionsOf.get(name) ?? 1) - 1;
-    if (left > 0) sessionsOf.set(name, left);
-    else sessionsOf.delete(name);
-  };
+  const admission = new Admission(maxSessions);
 
   async function run(connection: Connection, session: number): Promise<void> {
     const { identity } = connection;
     const peer = identity ? `${identity.name} (${connection.peer})` : connection.peer;
     const who = identity && { identity: { name: identity.name, key: identity.key } };
-    let counted = false;
+    let admitted = false;
     const admit = () => {
-      if (admitted >= maxSessions)
-        throw new ShrinkerError("refused", `This receiver has ${admitted} sessions, its limit: try again later`);
-      const own = identity ? (sessionsOf.get(identity.name) ?? 0) : 0;
-      if (own >= (identity?.permissions.maxSessions ?? Number.POSITIVE_INFINITY))
-        throw new ShrinkerError("refused", `"${identity?.name}" has ${own} sessions here, its limit: try again later`);
-      if (identity) sessionsOf.set(identity.name, own + 1);
-      admitted++;
-      counted = true;
+      admission.enter(identity);
+      admitted = true;
     };
     const event = (value: object) => output.event({ ...value, session });
     const { onLink } = followLink((line) => output.note(`session ${session} of ${peer}: ${line}`), event);
     const options = asPermitted({ ...receiving, admit, event, onLink, resumables }, identity);
     const summary = await startReceiving(connection, options).summary.catch(belongsToAnother);
     if (!summary) return;
-    if (counted) {
-      admitted--;
-      if (identity) leave(identity.name);
-    }
+    if (admitted) admission.leave(identity);
     addCounters(sum.counters, summary.counters);
     sum.wire += summary.wire;
     sum.sessions++;
@@ -77,7 +62,7 @@ export async function serve(listener: Listener, receiving: ReceivingOptions, opt
     for (let number = 1; ; number++) {
       const connection = await listener.accept();
       if (!connection) break;
-      if (sessions.size - admitted >= MAX_STRANGERS) {
+      if (sessions.size - admission.sessions >= MAX_STRANGERS) {
         void connection.destroy();
         continue;
       }

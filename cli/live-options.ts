@@ -1,18 +1,10 @@
 import { ShrinkerError } from "../core/errors.ts";
 import type { DepartureOptions } from "../core/handover/source/departure-context.ts";
 import { type Options, parseChoice } from "./options.ts";
-import { parseCount, parseDuration } from "./units.ts";
+import { parseDuration } from "./units.ts";
 
-const MAX_PARALLEL = 64;
-/** One at a time leaves the link idle while guests are handed over; more would copy again what is written meanwhile. */
-const DEFAULT_PARALLEL = 2;
 const ON_TIMEOUT = ["cancel", "stop", "postcopy"] as const;
 const SWITCHOVER_MS = 5000;
-
-/** How many guests move at once. */
-export function readParallel(options: Options): number {
-  return options.read("parallel", (text) => parseCount(text, MAX_PARALLEL)) ?? DEFAULT_PARALLEL;
-}
 
 /** How guests are to be copied, and for how long. Throws `usage` for what makes no sense together. */
 export function readDeparture(options: Options): DepartureOptions {

@@ -12,13 +12,15 @@ import { startGuardian } from "./guarding.ts";
 import { beginGuests } from "./live-begin.ts";
 import { liveLinks } from "./live-link.ts";
 import { type LiveSpec, makeSocketFolder } from "./live-machines.ts";
-import { readDeparture, readParallel } from "./live-options.ts";
+import { readDeparture } from "./live-options.ts";
 import { watchGuests } from "./live-progress.ts";
 import { type LiveSummary, liveEvent, liveTable, liveVerdict } from "./live-summary.ts";
-import { needState, READ_AHEAD } from "./settings.ts";
+import { needState, READ_AHEAD, readParallel } from "./settings.ts";
 
 /** How long the destination is asked whether a guest runs there that was given to it. */
 const SETTLE_MS = 60_000;
+/** One at a time leaves the link idle while guests are handed over; more would copy again what is written meanwhile. */
+const PARALLEL = 2;
 
 /** Moves guests that run. */
 export async function migrateLive(specs: readonly LiveSpec[], to: string, invocation: Invocation): Promise<number> {
@@ -34,7 +36,7 @@ export async function migrateLive(specs: readonly LiveSpec[], to: string, invoca
   const state = needState(options);
   const limited = readBandwidth(options);
   const compress = readCompress(options, "auto");
-  const parallel = readParallel(options);
+  const parallel = readParallel(options, PARALLEL);
   const departure = readDeparture(options);
   const begun = performance.now();
   await using open = new AsyncDisposableStack();

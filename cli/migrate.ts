@@ -17,12 +17,10 @@ import { parseLive } from "./live-machines.ts";
 import { closeMachines, openMachines } from "./machines.ts";
 import { parseChoice } from "./options.ts";
 import { send, totalSize } from "./send.ts";
-import { readDomain, readLogLimit, readSpoolDir, readState, SPOOL_DIR, WINDOW_LOG } from "./settings.ts";
+import { readDomain, readLogLimit, readParallel, readSpoolDir, readState, SPOOL_DIR, WINDOW_LOG } from "./settings.ts";
 import { readSigner } from "./signing.ts";
-import { parseCount } from "./units.ts";
 import { software } from "./version.ts";
 
-const MAX_PARALLEL = 64;
 const MIN_SPOOL_LIMIT = 4 * 2 ** 30;
 
 /** Sends machines at rest to an address. */
@@ -38,7 +36,7 @@ export const migrate: Action = async (invocation) => {
   const { address, transport: one, insecure } = await openEndpoint(to, invocation);
   const transport = overConnections(one, options);
   const limited = readBandwidth(options);
-  const parallel = options.read("parallel", (text) => parseCount(text, MAX_PARALLEL)) ?? 1;
+  const parallel = readParallel(options, 1);
   const format = options.read("format", parseChoice([...segmentFormats.keys()]));
   const compress = readCompress(options, "zstd");
   const dryRun = options.flag("dry-run");

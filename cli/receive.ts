@@ -1,25 +1,20 @@
-import { statSync } from "node:fs";
 import { ResumableSessions } from "../core/engine/resumable.ts";
 import { LinkError, ShrinkerError } from "../core/errors.ts";
 import { standardOutputTarget } from "../core/machines/image/stdout.ts";
 import { directoryTarget } from "../core/machines/image/target.ts";
 import type { StreamTarget } from "../core/machines/machine.ts";
-import type { Listener } from "../core/transport/transport.ts";
 import type { DialService } from "../core/tunnel/exit.ts";
 import type { Signed } from "../core/wire/control.ts";
-import { listenStdio } from "../transports/stdio.ts";
-import { stripedTransport } from "../transports/striped.ts";
-import { findTransport, openEndpoint } from "./addresses.ts";
 import { proveBundle, readBundle, readBundleKeys } from "./bundles.ts";
 import { carried, overCarrier } from "./carrier.ts";
-import type { Action, Invocation } from "./command.ts";
+import type { Action } from "./command.ts";
 import { serve } from "./daemon.ts";
 import { discardingTarget } from "./discard.ts";
 import { makeFolder } from "./folders.ts";
 import { followLink } from "./link-state.ts";
-import type { Options } from "./options.ts";
 import { asPermitted } from "./peers.ts";
 import { receiveOnce } from "./receive-once.ts";
+import { bundleSize, listen, readOrigin } from "./receive-origin.ts";
 import type { ReceivingOptions } from "./receive-session.ts";
 import { describeSigner } from "./senders.ts";
 import { parseServices, type ServiceSpec, serviceDialler } from "./services.ts";
@@ -34,12 +29,6 @@ const MAX_SESSIONS = 1024;
 const DEFAULT_SESSIONS = 8;
 /** What a source may ask for, unless `--spool-limit` says otherwise. */
 const SPOOL_LIMIT = 64 * 2 ** 30;
-
-/** Where sessions come from. */
-type Origin =
-  | { readonly kind: "bundle"; readonly text: string }
-  | { readonly kind: "stdio" }
-  | { readonly kind: "listen"; readonly text: string };
 
 /** Receives machines: from a bundle, over stdin and stdout, or as a daemon. */
 export const receive: Action = async (invocation) => {
@@ -135,39 +124,4 @@ const refusingTarget: StreamTarget = {
 function serviceTable(specs: readonly ServiceSpec[]): (name: string) => DialService | undefined {
   const table = new Map(specs.map((spec) => [spec.name, serviceDialler(spec)]));
   return (name) => table.get(name);
-}
-
-function readOrigin(args: readonly string[], options: Options): Origin {
-  const [bundle, ...others] = args;
-  const ways = [bundle !== undefined, options.given("stdio"), options.given("listen")].filter(Boolean).length;
-  if (others.length > 0) throw new ShrinkerError("usage", `One bundle at a time: "${others[0]}" is one too many`);
-  if (ways > 1) throw new ShrinkerError("usage", "Give one of file:BUNDLE, --stdio and --listen ADDRESS");
-  if (bundle !== undefined) {
-    if (bundle.startsWith("file:")) return { kind: "bundle", text: bundle };
-    throw new ShrinkerError(
-      "usage",
-      `Cannot receive "${bundle}": expected file:BUNDLE; for a link use --listen ADDRESS`,
-    );
-  }
-  if (options.given("stdio")) return { kind: "stdio" };
-  const listening = options.text("listen");
-  if (listening === undefined)
-    throw new ShrinkerError("usage", "From where? Give file:BUNDLE, --listen ADDRESS or --stdio");
-  if (listening.startsWith("file:"))
-    throw new ShrinkerError("usage", `Cannot listen at "${listening}": a bundle is given without --listen`);
-  return { kind: "listen", text: listening };
-}
-
-async function listen(origin: Origin, invocation: Invocation): Promise<Listener> {
-  const { signal } = invocation.interrupt;
-  if (origin.kind === "stdio") return listenStdio({ signal });
-  const { address, transport, insecure } = await openEndpoint(origin.text, invocation);
-  return stripedTransport(transport, 1).listen(address, { signal, insecure });
-}
-
-/** For the progress; a bundle that comes through a pipe has none. */
-function bundleSize(origin: Origin): number | undefined {
-  if (origin.kind !== "bundle") return undefined;
-  const stats = statSync(findTransport(origin.text).address.rest, { throwIfNoEntry: false });
-  return stats?.isFile() ? stats.size : undefined;
 }

@@ -5,7 +5,7 @@ import { PAGE_SIZE } from "../core/content/page.ts";
 import { fileError, ShrinkerError } from "../core/errors.ts";
 import { MAX_WINDOW_LOG, MIN_WINDOW_LOG } from "../core/wire/numbers.ts";
 import type { Options } from "./options.ts";
-import { parseSize } from "./units.ts";
+import { parseCount, parseSize } from "./units.ts";
 
 /** Binary logarithm of the window that is offered: 128 MiB. */
 export const WINDOW_LOG = MAX_WINDOW_LOG;
@@ -18,6 +18,12 @@ export const SPOOL_DIR = "/var/tmp";
 const DEFAULT_DOMAIN = "default";
 
 const MAX_DOMAIN = 256;
+const MAX_PARALLEL = 64;
+
+/** How many machines are sent at once; `otherwise` where it isn't said. */
+export function readParallel(options: Options, otherwise: number): number {
+  return options.read("parallel", (text) => parseCount(text, MAX_PARALLEL)) ?? otherwise;
+}
 
 export function readDomain(options: Options): string {
   const parse = (text: string) => {
