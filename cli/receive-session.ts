@@ -3,33 +3,25 @@ import { acceptSession, type DestinationOptions, type DestinationSession } from 
 import { MissingContentsError } from "../core/engine/missing.ts";
 import type { ReceivedStream } from "../core/engine/receiver.ts";
 import { ResumedSession } from "../core/engine/resumable.ts";
-import type { Sender } from "../core/engine/sender.ts";
 import type { ShrinkerError } from "../core/errors.ts";
-import type { ArrivalFate, ArrivalSession, Arrivals } from "../core/handover/destination/arrivals.ts";
-import type { StreamTarget } from "../core/machines/machine.ts";
+import type { ArrivalFate, Arrivals } from "../core/handover/destination/arrivals.ts";
 import { countBytes } from "../core/transport/count.ts";
 import type { Connection } from "../core/transport/transport.ts";
-import { exitTarget, type TunnelExit } from "../core/tunnel/exit.ts";
 import type { Signed } from "../core/wire/control.ts";
 import { carried } from "./carrier.ts";
 import { asError, verdict } from "./exit.ts";
 import type { Gauge } from "./progress.ts";
+import { receivingTarget, type TargetOptions } from "./receive-target.ts";
 import type { SignerDescription } from "./senders.ts";
 import { bytesOf, hex, type SessionSummary, type StreamSummary } from "./summary.ts";
 
-export interface ReceivingOptions extends DestinationOptions {
-  /** Whether nothing is kept, so that nothing can land. */
-  readonly dryRun: boolean;
-  /** Where connections may go, by the service's name. */
-  readonly services?: TunnelExit["services"] | undefined;
+export interface ReceivingOptions extends DestinationOptions, TargetOptions {
   /** Takes guests in that run. */
   readonly arrivals?: Arrivals | undefined;
   /** Whether the peer may bring a guest of this name; any, where it is not given. */
   readonly mayBring?: ((name: string) => boolean) | undefined;
   /** Of a bundle that was read to its end: says who has signed it, for `--json` and for people. */
   readonly describeSigner?: (signed: Signed | undefined) => SignerDescription;
-  /** Told what happens, as an event. */
-  readonly event: (event: object) => void;
 }
 
 /** A session that goes on, at the destination. */
@@ -121,35 +113,6 @@ function guestEvent({ name, landed, error }: ArrivalFate): object {
 
 function missingEvent({ index, contents, digests }: MissingContentsError): object {
   return { type: "missing", ...(index && { index: hex(index) }), contents, digests };
-}
-
-/** Streams go to their files, connections to their services, and those of guests to their QEMUs. */
-function receivingTarget(
-  options: ReceivingOptions,
-  guests: ArrivalSession | undefined,
-  sender: () => Sender | undefined,
-): StreamTarget {
-  const others = observed(options.target, options);
-  const { services, event } = options;
-  if (!services && !guests) return others;
-  const connected = (service: string) => event({ type: "connection", service });
-  const find = (name: string) => guests?.services(name) ?? services?.(name);
-  return exitTarget({ services: find, sender, others, connected });
-}
-
-/** Tells when a stream gets its name. */
-function observed(target: StreamTarget, { event, dryRun }: ReceivingOptions): StreamTarget {
-  if (dryRun) return target;
-  return {
-    async open(info, failed) {
-      const sink = await target.open(info, failed);
-      const commit = async () => {
-        await sink.commit();
-        event({ type: "landed", name: info.name });
-      };
-      return { ...sink, commit };
-    },
-  };
 }
 
 function summarize({ stream, error }: ReceivedStream, dryRun: boolean): StreamSummary {

@@ -1,9 +1,8 @@
 import { ShrinkerError } from "../errors.ts";
+import { NEVER } from "../interruptible.ts";
 import { QmpClient } from "../machines/qemu/qmp.ts";
 import { socketIdentity } from "../machines/qemu/socket-path.ts";
 import type { JournalEntry } from "./journal-entry.ts";
-
-const NEVER = new AbortController().signal;
 
 /**
  * Connects to the QEMU that a journal is about, by way of whoever keeps a connection to it. Undefined where it has ended, also where another one has its socket's path

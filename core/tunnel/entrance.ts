@@ -1,6 +1,6 @@
 import type { Sender } from "../engine/sender.ts";
 import { ShrinkerError } from "../errors.ts";
-import { interruptible } from "../interruptible.ts";
+import { interruptible, NEVER } from "../interruptible.ts";
 import type { StreamTarget } from "../machines/machine.ts";
 import type { Connection } from "../transport/transport.ts";
 import { MAX_STREAMS } from "../wire/numbers.ts";
@@ -24,8 +24,6 @@ interface Waiting {
   /** The other end has opened the direction back, or is not to do that any more. */
   taken: boolean;
 }
-
-const NEVER = new AbortController().signal;
 
 /**
  * Where connections enter a session, at its source. Each becomes two streams: what its peer sends goes out under the name of a

@@ -1,5 +1,6 @@
 import type { Sender } from "../engine/sender.ts";
 import { ProtocolError, ShrinkerError } from "../errors.ts";
+import { NEVER } from "../interruptible.ts";
 import type { StreamInfo, StreamTarget } from "../machines/machine.ts";
 import type { Connection } from "../transport/transport.ts";
 import { MAX_STREAMS } from "../wire/numbers.ts";
@@ -18,8 +19,6 @@ export interface TunnelExit {
   /** Told of each connection that was made. */
   readonly connected?: (service: string) => void;
 }
-
-const NEVER = new AbortController().signal;
 
 /** Where connections leave a session, at its destination: the session's target. One for each session. */
 export function exitTarget(exit: TunnelExit): StreamTarget {

@@ -24,7 +24,7 @@ const migration = bytes(16);
 const why = { code: v.picklist(ERROR_CODES), message: text(2000) };
 
 /** How far a migration is at the destination; `unknown` is one that it has no record of. */
-export const ARRIVAL_STATES = ["unknown", "prepared", "loaded", "taken", "lost"] as const;
+const ARRIVAL_STATES = ["unknown", "prepared", "loaded", "taken", "lost"] as const;
 
 const FromSource = v.variant("type", [
   v.object({

@@ -1,4 +1,5 @@
 import { LinkError } from "../../errors.ts";
+import { NEVER } from "../../interruptible.ts";
 import type { QemuSource } from "../../machines/qemu/source.ts";
 import type { Journal } from "../journal.ts";
 import { confirm } from "./confirm.ts";
@@ -10,7 +11,6 @@ import { finishPostcopy, type PostcopyContext } from "./postcopy.ts";
 import { settle } from "./settle.ts";
 import type { GuestStream } from "./stream.ts";
 
-const NEVER = new AbortController().signal;
 /** What the destination gets to say that the guest runs, when the user wants to end. */
 const PATIENCE_MS = 5000;
 

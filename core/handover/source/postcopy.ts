@@ -1,4 +1,5 @@
 import { LinkError } from "../../errors.ts";
+import { NEVER } from "../../interruptible.ts";
 import { type QmpClient, QmpError } from "../../machines/qemu/qmp.ts";
 import { QemuSource } from "../../machines/qemu/source.ts";
 import { type MigrationStatus, migrationStatus } from "../../machines/qemu/status.ts";
@@ -6,7 +7,6 @@ import type { Departing } from "./begin.ts";
 import type { GiveContext } from "./give.ts";
 import type { GuestStream, StreamContext } from "./stream.ts";
 
-const NEVER = new AbortController().signal;
 /** For QEMU to come to an end with a stream that has broken. */
 const BROKEN_MS = 1000;
 

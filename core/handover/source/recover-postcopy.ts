@@ -1,4 +1,5 @@
 import { LinkError, ShrinkerError } from "../../errors.ts";
+import { NEVER } from "../../interruptible.ts";
 import { type QmpClient, QmpError } from "../../machines/qemu/qmp.ts";
 import { QemuSource } from "../../machines/qemu/source.ts";
 import { migrationStatus } from "../../machines/qemu/status.ts";
@@ -10,7 +11,6 @@ import { finishPostcopy, type PostcopyContext } from "./postcopy.ts";
 import { standingStill } from "./standing-still.ts";
 import { type GuestStream, openStream } from "./stream.ts";
 
-const NEVER = new AbortController().signal;
 /** For QEMU to notice that its stream has gone, and for both to go on over another one. */
 const PAUSE_MS = 10_000;
 const RECOVER_MS = 30_000;
