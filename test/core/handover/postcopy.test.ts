@@ -96,6 +96,24 @@ describe("a guest that is to switch", () => {
     expect([states({ source, copy }), pair.violations, pair.starts]).toEqual([["shutdown", "running"], [], 1]);
   });
 
+  test("leaves no QEMU waiting where it stays, though what kept the connection to that has died", async () => {
+    await using pair = await ends();
+    const { source, copy, there } = await busy(pair);
+    using _ = teach([source, copy], {});
+    const user = new AbortController();
+    const onPhase = (_: string, phase: string) => {
+      if (phase !== "perform") return;
+      void pair.keepers[0]!.client.close();
+      // Until then the destination has connected to it once more.
+      setTimeout(() => user.abort(new CancelledError("Interrupted by SIGINT")), 200);
+    };
+    const options = { ...LIMITS, timeoutMs: 60_000, signal: user.signal, onPhase };
+    const [outcome] = await within(pair.migrate(there, options), "migration");
+    await within(there.idle(), "receiver");
+    expect([outcome!.where, states({ source, copy })]).toEqual(["source", ["running", "shutdown"]]);
+    expect([await phases(pair.b), pair.violations]).toEqual([[], []]);
+  });
+
   test("goes on here where the link has died before QEMU has switched", async () => {
     await using pair = await ends();
     const { source, copy, there } = await busy(pair);
