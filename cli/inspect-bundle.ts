@@ -3,7 +3,7 @@ import type { AgeIdentity } from "../core/age/keys.ts";
 import { PAGE_SIZE } from "../core/content/page.ts";
 import { acceptSession, type DestinationSession } from "../core/engine/destination-session.ts";
 import type { Agreement } from "../core/engine/handshake.ts";
-import type { ReceivedStream } from "../core/engine/receiver.ts";
+import type { ReceivedStream } from "../core/engine/received-streams.ts";
 import type { ShrinkerError } from "../core/errors.ts";
 import { nothingHere } from "../core/site/nothing.ts";
 import { countBytes } from "../core/transport/count.ts";

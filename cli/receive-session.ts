@@ -1,7 +1,7 @@
 import { noCounters } from "../core/engine/counters.ts";
 import { acceptSession, type DestinationOptions, type DestinationSession } from "../core/engine/destination-session.ts";
 import { MissingContentsError } from "../core/engine/missing.ts";
-import type { ReceivedStream } from "../core/engine/receiver.ts";
+import type { ReceivedStream } from "../core/engine/received-streams.ts";
 import { ResumedSession } from "../core/engine/resumable.ts";
 import type { ShrinkerError } from "../core/errors.ts";
 import type { ArrivalFate, Arrivals } from "../core/handover/destination/arrivals.ts";

@@ -16,7 +16,7 @@ export type { ContentKeeper } from "./engine/keeper.ts";
 export type { LinkListener } from "./engine/link.ts";
 export { LINK_TIMES, type LinkTimes } from "./engine/link-times.ts";
 export { type MigrationOptions, type StreamOutcome, sendAll } from "./engine/migration.ts";
-export type { ReceivedStream } from "./engine/receiver.ts";
+export type { ReceivedStream } from "./engine/received-streams.ts";
 export type { Redial } from "./engine/reconnect.ts";
 export { ResumableSessions, ResumedSession } from "./engine/resumable.ts";
 export type { SentStream } from "./engine/sender.ts";

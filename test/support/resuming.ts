@@ -2,7 +2,7 @@
 
 import { acceptSession } from "../../core/engine/destination-session.ts";
 import type { LinkTimes } from "../../core/engine/link-times.ts";
-import type { ReceivedStream } from "../../core/engine/receiver.ts";
+import type { ReceivedStream } from "../../core/engine/received-streams.ts";
 import { ResumableSessions, ResumedSession } from "../../core/engine/resumable.ts";
 import { LinkError } from "../../core/errors.ts";
 import type { Connection } from "../../core/transport/transport.ts";

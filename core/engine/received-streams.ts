@@ -1,0 +1,222 @@
+import { type ErrorCode, IntegrityError, ProtocolError, type ShrinkerError } from "../errors.ts";
+import type { StreamSink, StreamTarget } from "../machines/machine.ts";
+import { segmentFormats } from "../segment/registry.ts";
+import { decodeControl, encodeControl, encodeCredit, Landed, Open, Reset } from "../wire/control.ts";
+import { FRAME, MAX_STREAMS, RETURN_STREAMS } from "../wire/numbers.ts";
+import { CommitGate } from "./commit-gate.ts";
+import { InStream, openedInfo } from "./in-stream.ts";
+import type { Link } from "./link.ts";
+import { asShrinkerError, heard, told } from "./told.ts";
+
+/**
+ * Bytes that may wait for the sinks of all streams together, and for one: what is on its way counts, so a third of all for the first
+ * stream lets it fill 1 Gbit/s with a round trip of 100 ms, and as much again in buffers.
+ */
+const SESSION_WINDOW = 64 << 20;
+const STREAM_WINDOW = 24 << 20;
+const MIN_WINDOW = 1 << 20;
+/** Streams that have failed, of which batches may still be on the way; older ones are forgotten. */
+const MAX_FAILED = 2048;
+/** Answers that wait for a peer which doesn't read. */
+const MAX_UNTOLD = 1024;
+
+export interface ReceivedStreamsOptions {
+  readonly target: StreamTarget;
+  /** Show streams under their names only when all are right. */
+  readonly allOrNothing: boolean;
+  /** Of a recording, the index that says what it leaves out. */
+  readonly index: Uint8Array | undefined;
+  /** Of a recording, whether a signature is to come at its end. */
+  readonly signed: boolean;
+  /** Streams are numbered from here on; from 1 unless it is said otherwise. */
+  readonly firstStream?: number;
+  /** Whether a stream may be one direction of a connection. */
+  readonly connections: boolean;
+}
+
+/** What became of a stream. */
+export interface ReceivedStream {
+  readonly stream: InStream;
+  /** Undefined where it has landed. */
+  readonly error: ShrinkerError | undefined;
+}
+
+/** The streams that a peer has opened: who may send what, where it goes, and what became of it. */
+export class ReceivedStreams {
+  readonly #link: Link;
+  readonly #options: ReceivedStreamsOptions;
+  readonly #broken: (error: Error) => void;
+  /** Streams that batches may be of; those that have failed swallow them. */
+  readonly #streams = new Map<number, InStream>();
+  /** Of these, those that have not failed. */
+  readonly #open = new Set<number>();
+  /** And those that have, the oldest first. */
+  readonly #failed = new Set<number>();
+  readonly #running = new Map<InStream, Promise<void>>();
+  readonly #opened = new Set<{ stream: InStream; outcome: Promise<ReceivedStream> }>();
+  readonly #gate = new CommitGate();
+  readonly #first: number;
+  #last: number;
+  #opening = true;
+  #untold = 0;
+  #error: Error | undefined;
+
+  /** @param broken called where the peer has broken the protocol */
+  constructor(link: Link, options: ReceivedStreamsOptions, broken: (error: Error) => void) {
+    this.#link = link;
+    this.#options = options;
+    this.#broken = broken;
+    this.#first = options.firstStream ?? 1;
+    this.#last = this.#first - 1;
+  }
+
+  /** Every stream that was opened, in that order. */
+  get all(): readonly InStream[] {
+    return [...this.#opened].map(({ stream }) => stream);
+  }
+
+  /** Whether any was opened. */
+  get some(): boolean {
+    return this.#last >= this.#first;
+  }
+
+  /** OPEN: makes room for a stream. Throws a `ProtocolError` where it may not come. */
+  open(payload: Buffer): void {
+    const opened = decodeControl(Open, payload);
+    const { stream: id, format } = opened;
+    const last = this.#last;
+    if (id <= last || id >= this.#first + RETURN_STREAMS - 1 || !this.#opening)
+      throw new ProtocolError(`The peer opens stream ${id} after ${this.#opening ? `stream ${last}` : "its last one"}`);
+    this.#last = id;
+    if (!segmentFormats.has(format))
+      throw new ProtocolError(`The peer sends a stream of the unknown format ${JSON.stringify(format)}`);
+    if (!this.#options.connections && (opened.connection ?? opened.service) !== undefined)
+      throw new ProtocolError("The peer opens a connection, and none was offered");
+    if (this.#open.size >= MAX_STREAMS)
+      throw new ProtocolError(`The peer opens more than ${MAX_STREAMS} streams at once`);
+    const grant = (total: number) => this.#link.credit(id, encodeCredit(id, total));
+    const stream = new InStream(id, openedInfo(opened), grant);
+    this.#streams.set(id, stream);
+    this.#open.add(id);
+    const entry = { stream, outcome: this.#follow(stream) };
+    this.#opened.add(entry);
+    // Connections come and go for as long as a session lasts; nobody asks for their outcome at its end.
+    if (stream.info.connection !== undefined) void entry.outcome.then(() => this.#opened.delete(entry));
+  }
+
+  /** The stream that a batch is of. Throws a `ProtocolError` where there is none. */
+  of(id: number): InStream {
+    const stream = this.#streams.get(id);
+    if (!stream) throw new ProtocolError(`A batch is of stream ${id}, which is not open`);
+    return stream;
+  }
+
+  /** A stream of which nothing more comes. Throws a `ProtocolError` where there is none. */
+  take(id: number): InStream {
+    const stream = this.#streams.get(id);
+    if (!stream) throw new ProtocolError(`The peer closes stream ${id}, which is not open`);
+    this.#streams.delete(id);
+    this.#open.delete(id);
+    this.#failed.delete(id);
+    return stream;
+  }
+
+  /** RESET: the source has given the stream up. */
+  reset(id: number, code: ErrorCode, message: string): void {
+    this.#streams.get(id)?.fail(heard(code, message, "The other end gave it up: "));
+    this.#open.delete(id);
+  }
+
+  /** No stream comes any more. */
+  close(): void {
+    this.#opening = false;
+  }
+
+  /** Everything has come. Resolves when each stream has landed or failed. */
+  async finish(): Promise<ReceivedStream[]> {
+    for (const stream of this.#streams.values())
+      stream.fail(new IntegrityError(`"${stream.info.name}" was never ended`));
+    const kept = this.all.filter(({ info }) => info.connection === undefined);
+    if (this.#options.allOrNothing) await this.#gate.settle(kept.map(({ written }) => written));
+    else this.#gate.open();
+    return this.outcomes();
+  }
+
+  /** What became of every stream; to be called when nothing more can arrive. */
+  outcomes(): Promise<ReceivedStream[]> {
+    return Promise.all([...this.#opened].map(({ outcome }) => outcome));
+  }
+
+  /** Ends every stream that has not landed. */
+  fail(error: Error): void {
+    this.#error ??= error;
+    this.#gate.refuse(error);
+    for (const { stream } of this.#opened) stream.fail(error);
+  }
+
+  #window(): number {
+    let taken = 0;
+    for (const stream of this.#running.keys()) taken += stream.window;
+    return Math.max(MIN_WINDOW, Math.min(STREAM_WINDOW, Math.floor((SESSION_WINDOW - taken) / 3)));
+  }
+
+  /** Runs a stream, as soon as few enough others are being written. */
+  async #run(stream: InStream): Promise<void> {
+    const failed = stream.written.then(
+      () => {},
+      () => {},
+    );
+    while (this.#running.size >= MAX_STREAMS && !stream.error) await Promise.race([failed, ...this.#running.values()]);
+    const running = stream.run(this.#options.target, this.#window());
+    this.#running.set(stream, running);
+    await running;
+    this.#running.delete(stream);
+  }
+
+  /** Waits for a stream to be written, shows it under its name, and tells the source. */
+  async #follow(stream: InStream): Promise<ReceivedStream> {
+    const running = this.#run(stream);
+    let sink: StreamSink | undefined;
+    try {
+      sink = await stream.written;
+      // Of a recording that leaves out what isn't here, or is not signed as it says, nothing is shown, also not what is whole.
+      const { allOrNothing, index, signed } = this.#options;
+      const gated = (allOrNothing || index || signed) && stream.info.connection === undefined;
+      if (gated) await this.#gate.opened;
+      if (this.#error) throw this.#error;
+      await sink.commit();
+      await this.#tell(FRAME.LANDED, encodeControl(Landed, { stream: stream.id }));
+      return { stream, error: undefined };
+    } catch (error) {
+      this.#retire(stream.id);
+      await running;
+      await sink?.abort();
+      const failure = asShrinkerError(error);
+      stream.fail(failure);
+      await this.#tell(FRAME.RESET, encodeControl(Reset, { stream: stream.id, ...told(failure) }));
+      return { stream, error: failure };
+    }
+  }
+
+  /** A stream has failed: what is on the way of it is read, for as long as that may be. */
+  #retire(id: number): void {
+    this.#open.delete(id);
+    if (!this.#streams.has(id)) return;
+    this.#failed.add(id);
+    if (this.#failed.size <= MAX_FAILED) return;
+    for (const oldest of this.#failed) {
+      this.#failed.delete(oldest);
+      this.#streams.delete(oldest);
+      return;
+    }
+  }
+
+  async #tell(type: number, payload: Buffer): Promise<void> {
+    if (!this.#link.duplex || this.#error) return;
+    if (this.#untold >= MAX_UNTOLD)
+      return this.#broken(new ProtocolError(`The peer opens streams and does not read the ${MAX_UNTOLD} answers`));
+    this.#untold++;
+    await this.#link.control(type, payload).catch(() => {});
+    this.#untold--;
+  }
+}
