@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { fileError, ShrinkerError } from "../core/errors.ts";
 import type { AuthorizedPeer } from "../core/identity/authorized-peers.ts";
 import { type Identity, loadIdentity } from "../core/identity/identity.ts";
+import { IdentityFile } from "../core/identity/identity-file.ts";
 import { parsePoint } from "../core/identity/key.ts";
 import { authorityOf } from "../core/identity/known-peers.ts";
 import { AuthorizedPeers, loadKnownPeers } from "../core/identity/peer-files.ts";
@@ -89,8 +90,10 @@ export async function withTrust(transport: Transport, { options, output }: Invoc
     return key;
   });
   const authorized = new AuthorizedPeers(authorizedPeersPath(options));
+  const identity = new IdentityFile(identityPath(options), () => openIdentity(options), output.note);
+  await identity.current();
   return secureTransport(transport, {
-    identity: await openIdentity(options),
+    identity: () => identity.current(),
     expects: async (address) => peer ?? (await loadKnownPeers(knownPeersPath(options))).get(authorityOf(address)),
     authorized: () => authorized.current(),
     authorizedPath: authorized.path,

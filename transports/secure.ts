@@ -20,7 +20,8 @@ import { Strangers } from "./strangers.ts";
 
 /** Whom this end is, and whom it trusts. */
 export interface Trust {
-  readonly identity: Identity;
+  /** As of now: a process may outlive its key. */
+  identity(): Promise<Identity>;
   /** The key to expect at an address, as text; undefined where none is known. */
   expects(address: Address): Promise<string | undefined>;
   /** Who may dial, as of now. Rejects where that can't be told: then nobody may. */
@@ -48,7 +49,7 @@ export function secureTransport(transport: Transport, trust: Trust): Transport {
 }
 
 async function dial(transport: Transport, trust: Trust, address: Address, options: DialOptions): Promise<Connection> {
-  const { identity, note } = trust;
+  const { note } = trust;
   const { text } = address;
   const expected = await trust.expects(address);
   // Nobody has this one: it is only to hear which key the listener claims to have.
@@ -68,7 +69,7 @@ async function dial(transport: Transport, trust: Trust, address: Address, option
       note(
         `${text} has a new key, which its old one vouches for: \`shrinker identity --pin ${text} ${connection.issuer}\``,
       );
-    await connection.write([makeProof(identity, word)]);
+    await connection.write([makeProof(await trust.identity(), word)]);
     return connection;
   } catch (error) {
     await connection.destroy();
@@ -77,7 +78,7 @@ async function dial(transport: Transport, trust: Trust, address: Address, option
 }
 
 async function listen(transport: Transport, trust: Trust, address: Address, options: ListenOptions): Promise<Listener> {
-  const { identity, authorizedPath, note } = trust;
+  const { authorizedPath, note } = trust;
   const now = new Date();
   const peers = [...(await trust.authorized()).values()];
   if (!peers.some(({ expires }) => expires === undefined || expires > now)) {
@@ -87,13 +88,22 @@ async function listen(transport: Transport, trust: Trust, address: Address, opti
       `Nobody may connect to ${address.text}: "${authorizedPath}" names nobody; ${advice}`,
     );
   }
-  const credentials = async () =>
-    issueLeaf(
+  let shown: string | undefined;
+  const credentials = async () => {
+    const identity = await trust.identity();
+    shown = identity.word;
+    return issueLeaf(
       identity,
       current(identity.successions).map(({ der }) => der),
     );
-  const inner = await transport.listen(address, { ...options, security: { credentials } });
-  const checker = new ProofChecker(identity, () => trust.authorized(), note);
+  };
+  const outdated = async () => (await trust.identity()).word !== shown;
+  const inner = await transport.listen(address, { ...options, security: { credentials, outdated } });
+  const checker = new ProofChecker(
+    () => trust.identity(),
+    () => trust.authorized(),
+    note,
+  );
   const pace = paces();
   const accepted = acceptQueue();
   const strangers = new Strangers<Connection>(

@@ -8,12 +8,12 @@ import { type Proof, readProof } from "./proof.ts";
 /** What a listener makes of proofs. One for each listener: each proof is good once. */
 export class ProofChecker {
   readonly #seen = new SeenProofs();
-  readonly #identity: Identity;
+  readonly #identity: () => Promise<Identity>;
   readonly #authorized: () => Promise<ReadonlyMap<string, AuthorizedPeer>>;
   readonly #note: (line: string) => void;
 
   constructor(
-    identity: Identity,
+    identity: () => Promise<Identity>,
     authorized: () => Promise<ReadonlyMap<string, AuthorizedPeer>>,
     note: (line: string) => void = () => {},
   ) {
@@ -31,7 +31,7 @@ export class ProofChecker {
     const peer = await this.#find(proof);
     if (!peer) throw new ShrinkerError("refused", `The key ${proof.key} is not authorized here`);
     const { key, name, permissions, expires } = peer;
-    if (!ownWords(this.#identity, new Date(now)).includes(proof.server))
+    if (!ownWords(await this.#identity(), new Date(now)).includes(proof.server))
       throw new ShrinkerError("refused", `That proof of identity is for ${proof.server}, which is not this receiver`);
     if (expires !== undefined && expires.getTime() <= now)
       throw new ShrinkerError("refused", `The authorization of "${name}" here has expired`);

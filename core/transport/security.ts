@@ -15,6 +15,8 @@ export interface DialSecurity {
 export interface ListenSecurity {
   /** What to show from now on; asked when the listener starts, and again before `expires`. Rejects where there is none. */
   credentials(): Promise<Credentials>;
+  /** Whether the last ones are of a key that is not to be shown any more; asked whenever somebody comes. */
+  outdated?(): Promise<boolean>;
 }
 
 export interface Credentials {
@@ -53,7 +55,7 @@ export async function renewed<T>(
   }
   await renew();
   return async () => {
-    if (now() >= renewAt) {
+    if (now() >= renewAt || (await security.outdated?.())) {
       renewing ??= renew().finally(() => {
         renewing = undefined;
       });

@@ -1,6 +1,6 @@
 /** Peers that know each other, or don't, for tests of the secure transport. */
 import { parseAuthorizedPeers } from "../../core/identity/authorized-peers.ts";
-import { type Identity, newIdentity } from "../../core/identity/identity.ts";
+import { type Identity, newIdentity, rotate } from "../../core/identity/identity.ts";
 import { type Address, type Connection, type Listener, parseAddress } from "../../core/transport/transport.ts";
 import { Abort, decodeControl } from "../../core/wire/control.ts";
 import { FrameReader } from "../../core/wire/frame.ts";
@@ -14,6 +14,8 @@ export interface Peer {
   readonly identity: Identity;
   /** What the user was told. */
   readonly notes: string[];
+  /** Has it go on with another key, which its last one vouches for. */
+  rotate(): Identity;
   dial(address: string, signal?: AbortSignal): Promise<Connection>;
   listen(signal?: AbortSignal): Promise<Listener>;
 }
@@ -30,8 +32,9 @@ export const at = (text: string): Address => parseAddress(text, transports);
 
 export function peer({ identity = newIdentity(), pins, authorizes = () => "" }: PeerOptions = {}): Peer {
   const notes: string[] = [];
+  let today = identity;
   const transport = secureTransport(tcp, {
-    identity,
+    identity: async () => today,
     expects: async () => pins,
     authorized: async () => parseAuthorizedPeers(authorizes(), "authorized-peers"),
     authorizedPath: "authorized-peers",
@@ -40,6 +43,10 @@ export function peer({ identity = newIdentity(), pins, authorizes = () => "" }: 
   return {
     identity,
     notes,
+    rotate() {
+      today = rotate(today);
+      return today;
+    },
     dial: (address, signal = never) => transport.dial(at(address), { signal }),
     listen: (signal = never) => transport.listen(at("tcp://127.0.0.1:0"), { signal }),
   };

@@ -239,6 +239,26 @@ describe("TLS", () => {
     await listener.close();
   });
 
+  test("a listener that outlives its key shows the new one, and is still known by the old one", async () => {
+    const old = newIdentity();
+    const clients = [peer({ pins: old.word })];
+    const server = peer({
+      identity: old,
+      authorizes: () => clients.map((one, i) => `${one.identity.word} name=c${i}`).join("\n"),
+    });
+    const listener = await server.listen();
+    await expectThrough(clients[0]!, listener);
+    expect(clients[0]!.notes).toEqual([]);
+    const young = server.rotate();
+    clients.push(peer({ pins: young.word }), peer({ pins: newIdentity().word }));
+    await expectThrough(clients[1]!, listener);
+    expect(clients[1]!.notes).toEqual([]);
+    await expectThrough(clients[0]!, listener);
+    expect(clients[0]!.notes.join()).toContain(`--pin ${listener.address} ${young.word}`);
+    expect((await errorOf(clients[2]!.dial(listener.address))).message).toContain("does not prove");
+    await listener.close();
+  });
+
   test("what a listener shows is renewed while it runs", async () => {
     const [first, second] = [newIdentity(), newIdentity()];
     let asked = 0;
@@ -367,7 +387,10 @@ describe("strangers", () => {
   });
 
   test("who takes too long, however much it dribbles, is dropped", async () => {
-    const checker = new ProofChecker(newIdentity(), async () => new Map());
+    const checker = new ProofChecker(
+      async () => newIdentity(),
+      async () => new Map(),
+    );
     const [near, far] = memoryPair();
     const met = introduce(far, checker, () => undefined, 60);
     const proof = makeProof(newIdentity(), newIdentity().word);

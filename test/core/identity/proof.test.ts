@@ -20,7 +20,11 @@ function rotated(identity: Identity, times: number, now?: Date): Identity {
 const peersOf = (lines: string) => async (): Promise<ReadonlyMap<string, AuthorizedPeer>> =>
   parseAuthorizedPeers(lines, "test");
 const checker = (lines = `${client.word} name=site-a rate=1MB`, own: Identity = server, notes: string[] = []) =>
-  new ProofChecker(own, peersOf(lines), (line) => notes.push(line));
+  new ProofChecker(
+    async () => own,
+    peersOf(lines),
+    (line) => notes.push(line),
+  );
 
 /** A proof of version 1 with one succession, made on 2026-07-01: what every later release has to take. */
 const VERSION_1 = Buffer.from(
@@ -171,7 +175,11 @@ describe("a listener", () => {
 
   test("lets nobody in where it can't read who may", async () => {
     const notes: string[] = [];
-    const own = new ProofChecker(server, peersOf(`${client.word} nam=a`), (line) => notes.push(line));
+    const own = new ProofChecker(
+      async () => server,
+      peersOf(`${client.word} nam=a`),
+      (line) => notes.push(line),
+    );
     expect((await errorOf(own.check(makeProof(client, server.word)))).message).toMatch(/not authorized/);
     expect(notes.join()).toMatch(/"test", line 1/);
   });
