@@ -1,5 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { once } from "node:events";
 import { chmodSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { generateKey } from "../../core/identity/key.ts";
@@ -138,5 +140,47 @@ describe("sites that know each other", () => {
     await open.result;
     await receiver.said(/of here.*Interrupted by SIGTERM/);
     expect((await migrate("here")).code).toBe(0);
+  });
+
+  test("guests and services are permitted by name, and a key may be replaced while a receiver runs", async () => {
+    const service = join(folder, "service");
+    const echo = createServer((socket) => socket.on("error", () => {}).pipe(socket)).listen(service);
+    await once(echo, "listening");
+    const may = ["--name", "limited", "--vms", "web-*", "--services", "web"];
+    await at("there", ["identity", "--authorize", await keyOf("limited"), ...may]);
+    const state = (name: string) => ["--state", join(folder, `state-${name}`)];
+    const places = ["--vm", "web-2=fake:", "--vm", "db=fake:", "--service", `web=unix:${service}`];
+    await using other = startCli(
+      ["receive", "--listen", "tcp://127.0.0.1:0", ...places, "--service", `db=unix:${service}`, ...state("there")],
+      site("there"),
+    );
+    const to = (await other.said(/listening on (\S+)/))[1]!;
+    const move = (name: string, peer: string) =>
+      at("limited", ["migrate", `fake:${name}?memory=4M`, "--to", to, "--peer", peer, ...state("limited")]);
+
+    const refused = await move("db", there);
+    expect([refused.code, refused.stderr]).toEqual([4, expect.stringContaining('may not bring a guest "db"')]);
+    expect((await move("web-2", there)).code).toBe(0);
+
+    const [young] = (await at("there", ["identity", "--rotate"])).stdout.toString().split("\n");
+    expect(young).not.toBe(there);
+    const sockets = ["web", "db"].map((name) => join(folder, `${name}.tunnel`));
+    const ends = sockets.flatMap((path, i) => ["--service", `${["web", "db"][i]}=unix:${path}`]);
+    await using tunnel = startCli(["tunnel", "--to", to, "--peer", young!, ...ends], site("limited"));
+    await tunnel.said(/listening on.*\n.*listening on|listening on [^\n]*db/s);
+    const heard = async (path: string) => {
+      const socket = connect(path).on("error", () => {});
+      socket.end("hello");
+      const bytes: Buffer[] = [];
+      socket.on("data", (piece: Buffer) => bytes.push(piece));
+      await once(socket, "close");
+      return Buffer.concat(bytes).toString();
+    };
+    expect([await heard(sockets[0]!), await heard(sockets[1]!)]).toEqual(["hello", ""]);
+    for (const one of [tunnel, other]) {
+      one.kill("SIGTERM");
+      await one.result;
+    }
+    echo.close();
   });
 });
