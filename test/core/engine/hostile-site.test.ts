@@ -15,7 +15,7 @@ import {
   type SiteInfo,
   Summarize,
 } from "../../../core/wire/control.ts";
-import { COLUMN, FRAME, SUMMARY_PIECE } from "../../../core/wire/numbers.ts";
+import { COLUMN, FRAME, MAX_SUMMARY, SUMMARY_PIECE } from "../../../core/wire/numbers.ts";
 import { OpWriter } from "../../../core/wire/ops.ts";
 import { memoryPair } from "../../../transports/memory.ts";
 import { destinationOptions, memoryTarget, send, source, within } from "../../support/session.ts";
@@ -176,6 +176,7 @@ describe("a destination may not", () => {
 
   test.each([
     ["too long", [piece(2 ** 31, 0, 10)]],
+    ["a byte too long", [piece(MAX_SUMMARY + 1, 0, 10)]],
     ["empty", [Buffer.alloc(8)]],
     ["that begins in the middle", [piece(100, 10, 10)]],
     ["whose pieces overlap", [piece(100, 0, 50), piece(100, 40, 60)]],

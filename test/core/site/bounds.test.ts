@@ -1,10 +1,11 @@
 // Bounds of what a site is remembered by: logs, summaries, places.
 import { afterAll, expect, test } from "bun:test";
-import { mkdtempSync, rmSync } from "node:fs";
+import { randomFillSync } from "node:crypto";
+import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { ScannedBlock } from "../../../core/engine/scan.ts";
-import { openLogs, pastContents } from "../../../core/site/past-logs.ts";
+import { MAX_PAST_CONTENTS, openLogs, pastContents } from "../../../core/site/past-logs.ts";
 import { PlaceTable } from "../../../core/site/place-table.ts";
 import { chooseBits } from "../../../core/site/site-memory.ts";
 import { LogWriter } from "../../../core/store/content-log.ts";
@@ -36,6 +37,28 @@ test("64 logs are used, of so many contents together, and of runs of numbers so 
   const sparse = theirs.filter((_, i) => i % 2 === 0).flatMap((one) => [one, { session: session(200), length: 5 }]);
   expect((await pastContents(sparse, all, { contents: 1000, parts: 4 }))?.count).toBe(40);
   for (const log of [...all, ...some]) log.close();
+  expect(MAX_PAST_CONTENTS).toBe(2 ** 22);
+});
+
+test("where two logs differ in more than 65536 runs of numbers, the rest of the older one is not used", async () => {
+  const NEW = 70_000;
+  const digests = randomFillSync(new Uint8Array(2 * NEW * 32));
+  const ofBoth = new Uint8Array(NEW * 32);
+  for (let i = 0; i < NEW; i++) ofBoth.set(digests.subarray(i * 64, i * 64 + 32), i * 32);
+  const own = join(folder, "runs");
+  mkdirSync(own);
+  for (const [n, part] of [digests, ofBoth].entries()) {
+    const writer = await LogWriter.create(own, session(n));
+    await writer.put(part, new Uint8Array(0), part.length / 32);
+    await writer.end();
+  }
+  const logs = await openLogs(own);
+  const theirs = [1, 0].map((n) => ({ session: session(n), length: n === 1 ? NEW : 2 * NEW }));
+  // Every other digest of the older log is in the latest one: each of the others is a run of its own.
+  const { count } = (await pastContents(theirs, logs))!;
+  expect(count).toBeGreaterThanOrEqual(NEW + 65_535);
+  expect(count).toBeLessThan(NEW + 65_536 + 256);
+  for (const log of logs) log.close();
 });
 
 test("a summary is asked for where it is worth it, and never of more than 32 MiB", () => {
@@ -43,6 +66,12 @@ test("a summary is asked for where it is worth it, and never of more than 32 MiB
   expect(chooseBits(1000, GIB)).toBe(16);
   // More than a sixteenth of what moves.
   expect(chooseBits(1_000_000, 8 << 20)).toBeUndefined();
+  // Of 8 bits a content, and 1.15 times as much.
+  expect(chooseBits(1_000_000, 16 * 1_151_000)).toBe(8);
+  expect(chooseBits(1_000_000, 16 * 1_149_000)).toBeUndefined();
+  const most = Math.floor((32 << 20) / 1.15);
+  expect(chooseBits(most, undefined)).toBe(8);
+  expect(chooseBits(most + 1, undefined)).toBeUndefined();
   const contents = (bytes: number) => bytes / 1.13;
   expect(chooseBits(contents(31 << 20), undefined)).toBeDefined();
   expect(chooseBits(contents(40 << 20), undefined)).toBeUndefined();

@@ -90,6 +90,19 @@ describe("a queue", () => {
     });
   });
 
+  test("has room for three that are on their way, and waits with a fourth", async () => {
+    expect(GROUP_CONTENTS).toBe(256);
+    await withQueue(folder.path, async (queue, recent) => {
+      for (let group = 0; group < 4; group++) {
+        addAll(queue, contents([group]));
+        queue.close();
+        await queue.room();
+        // None can be written before this task is over, unless it was waited for.
+        expect(recent.place(0) !== undefined).toBe(group === 3);
+      }
+    });
+  });
+
   test("that can't write says so, and writes nothing more", async () => {
     const nowhere = join(folder.path, "nowhere");
     await withQueue(nowhere, async (queue) => {

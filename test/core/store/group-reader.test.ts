@@ -1,9 +1,9 @@
 import { expect, test } from "bun:test";
-import { readFileSync, writeFileSync } from "node:fs";
+import { readdirSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
 import { IntegrityError } from "../../../core/errors.ts";
 import { GROUP_CONTENTS } from "../../../core/store/group.ts";
 import { GroupReader } from "../../../core/store/group-reader.ts";
-import { packPath } from "../../../core/store/pack.ts";
+import { PACK_HEADER, packPath } from "../../../core/store/pack.ts";
 import { contents, failure, flipped, range, tempFolder } from "./contents.ts";
 import { writePack } from "./packs.ts";
 
@@ -35,6 +35,30 @@ test("groups come as they were put, in memory that is used again, however many a
   for (let k = 0; k < GROUPS.length; k++) await read(k);
   reader.close();
 });
+
+test("eight are read at once, however many are asked for", async () => {
+  using folder = tempFolder();
+  const packs = range(1, 30);
+  for (const pack of packs) await writePack(folder.path, pack, [[pack]]);
+  const reader = new GroupReader(folder.path);
+  let open: number | undefined;
+  const use = () => {
+    // All have asked to open theirs before the first has read of it.
+    open ??= readdirSync("/proc/self/fd").filter((fd) => linkOf(fd).startsWith(folder.path)).length;
+  };
+  await Promise.all(packs.map((pack) => reader.read({ pack, offset: PACK_HEADER }, use)));
+  expect(open).toBeGreaterThan(1);
+  expect(open).toBeLessThanOrEqual(8);
+  reader.close();
+});
+
+function linkOf(fd: string): string {
+  try {
+    return readlinkSync(`/proc/self/fd/${fd}`);
+  } catch {
+    return ""; // It was the folder's own.
+  }
+}
 
 test("a group that is damaged is refused, and read once it is right", async () => {
   using folder = tempFolder();

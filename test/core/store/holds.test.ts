@@ -113,6 +113,13 @@ describe("holds", () => {
     },
   );
 
+  test("may be called what has 200 bytes", async () => {
+    const name = "é".repeat(100);
+    await createHold(layout, { name, created: 0, expires: 1, table: table(1) });
+    expect((await listHolds(layout)).map(({ name }) => name)).toEqual([name]);
+    expect((await refusal(releaseHold(layout, `${name}x`))).code).toBe("refused");
+  });
+
   test("hold digests, not places", async () => {
     const places = new PrefixTable(new Uint8Array(0), 8);
     await expect(createHold(layout, { name: "x", created: 0, expires: 1, table: places })).rejects.toThrow(RangeError);

@@ -72,6 +72,7 @@ describe("a writer", () => {
   });
 
   test("says so where the last number is taken", async () => {
+    expect([MAX_PACKS, PACK_BYTES]).toEqual([65_535, 512 * 2 ** 20]);
     const error = await failure(new PackWriter(folder.path, MAX_PACKS + 1, 0).append(await groupOf([0])));
     expect(error.code).toBe("space");
     expect(error.message).toContain("prune --repack");

@@ -79,6 +79,16 @@ describe("prune", () => {
     expect(await store.verify()).toMatchObject({ clean: true, contents: 120 });
   });
 
+  test.each([
+    [76, { removed: 0, rewritten: 0, kept: 1 }],
+    [74, { removed: 0, rewritten: 1, kept: 0 }],
+  ])("leaves a pack alone of which three quarters are needed: of %d of 100 contents", async (needed, packs) => {
+    await store.keep("a", machine(...range(0, 100)));
+    await store.keep("b", machine(...range(0, needed)));
+    expect((await store.prune({ forget: ["a"] })).packs).toEqual(packs);
+    expect(await store.restores("b", machine(...range(0, needed)))).toBe(true);
+  });
+
   test("of everything leaves an empty store, that can be used again", async () => {
     await store.keep("a", machine(...range(0, 300)));
     expect((await store.prune({ forget: ["a"] })).removed).toMatchObject({ contents: 300 });

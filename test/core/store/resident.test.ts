@@ -55,3 +55,13 @@ test("the first contents that are wanted are held, with their digests, and no lo
     expect(pages[0]! + pages[3 * PAGE - 1]! + digests[0]! + digests[3 * DIGEST - 1]!).toBe(4 * 0xee);
   }
 });
+
+test("16384 are held, and no more", () => {
+  const wanted = new NumberSet();
+  for (let number = 0; number < 17_000; number++) wanted.add(number);
+  const resident = new ResidentContents(wanted);
+  const { pages, digests } = contents(range(0, 1000));
+  for (let first = 0; first < 17_000; first += 1000) resident.put(first, 1000, pages, digests);
+  const read = (number: number) => resident.read(number, new Uint8Array(PAGE), new Uint8Array(DIGEST), 0);
+  expect([0, 16_383, 16_384, 16_999].map(read)).toEqual([true, true, false, false]);
+});
