@@ -7,9 +7,9 @@ import { socketError } from "./advice.ts";
 import { streamConnection } from "./stream.ts";
 
 /** A command that closed its pipes has this long to say why, by its status. */
-const STATUS_MS = 500;
+export const STATUS_MS = 500;
 /** What a command has to end after SIGTERM, before SIGKILL. */
-const KILL_MS = 2000;
+export const KILL_MS = 2000;
 
 const STATUS_ADVICE: Record<number, string> = {
   126: " (a command cannot be run: check its permissions)",

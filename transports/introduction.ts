@@ -7,7 +7,7 @@ import type { Connection, PeerIdentity } from "../core/transport/transport.ts";
 import { within } from "../core/within.ts";
 
 /** What a peer has to introduce itself. */
-const INTRODUCTION_MS = 15_000;
+export const INTRODUCTION_MS = 15_000;
 /** What a peer may send at once after a pause, in milliseconds of its rate. */
 const BURST_MS = 200;
 /** To tell a peer why it is refused. */

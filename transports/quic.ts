@@ -30,7 +30,8 @@ export interface QuicTimes {
   readonly renewal: number;
 }
 
-const TIMES: QuicTimes = { connect: CONNECT_MS, idle: IDLE_MS, handshake: HANDSHAKE_MS, renewal: RENEWAL_MS };
+/** Of the transport that everybody uses. */
+export const TIMES: QuicTimes = { connect: CONNECT_MS, idle: IDLE_MS, handshake: HANDSHAKE_MS, renewal: RENEWAL_MS };
 
 /** `quic://HOST:PORT`: a connection of QUIC (RFC 9000) with one stream, by what the runtime has. */
 export function quicTransport(times: QuicTimes = TIMES): Transport {

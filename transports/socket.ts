@@ -14,7 +14,7 @@ import { claimedKey, type SecureStream, secureClient, secureServer, serverContex
 /** A peer that doesn't answer within this time is not there. */
 export const CONNECT_MS = 10_000;
 /** What a stranger has to make the handshake of TLS. */
-const HANDSHAKE_MS = 10_000;
+export const HANDSHAKE_MS = 10_000;
 
 /** Makes a connection of a connected socket, or of the TLS over it. */
 export function socketConnection(

@@ -8,7 +8,7 @@ import { pieceQueue } from "./queue.ts";
 /** Received bytes that may wait for their consumer; then the stream is paused, and with it the peer. */
 const MAX_WAITING = 1 << 20;
 /** How long `destroy` waits for the runtime to close its streams. */
-const CLOSE_MS = 1000;
+export const CLOSE_MS = 1000;
 
 /** The two directions of a connection as the runtime's streams: one object for a socket, two for a process. */
 export interface StreamParts {

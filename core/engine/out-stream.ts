@@ -11,7 +11,7 @@ const TURN_BYTES = 1 << 20;
 /** More input than this is not taken in. */
 export const MAX_QUEUED = 4 << 20;
 /** Milliseconds after which what has come is sent, and without input after which nothing is held back any more. */
-const IDLE_MS = 3;
+export const IDLE_MS = 3;
 /** So many times in a row may a segmenter wait for the rest of a page, as input still flows, if only slowly. */
 const MAX_WAITS = 8;
 /** So much within one such time ends any page that was begun. */

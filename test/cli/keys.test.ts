@@ -48,6 +48,13 @@ describe("--encrypt-to", () => {
     const all = await recipients("file:x", text, `@${here.path("recipients")}`);
     expect(all.map((one) => one.text)).toEqual([text, text, text]);
     expect(await recipients("tcp://127.0.0.1:9")).toEqual([]);
+    const most = Array.from({ length: 32 }, () => `@${here.path("recipients")}`);
+    expect(await recipients("file:x", ...most)).toHaveLength(64);
+    expect((await errorOf(recipients("file:x", ...most, text))).message).toContain("encrypted to 64 at most");
+    // 256 KiB of a file are read, and of a longer one nothing is used.
+    const long = (length: number) => file("longest", `${text}\n#`.padEnd(length, "x"));
+    expect(await recipients("file:x", `@${long(256 << 10)}`)).toHaveLength(1);
+    expect((await errorOf(recipients("file:x", `@${long((256 << 10) + 1)}`))).message).toContain("no file of keys");
   });
 
   test("refuses what is none, too many, and what is no bundle", async () => {
@@ -120,6 +127,12 @@ describe("--trust", () => {
       key.recipient.text,
     ])
       expect((await errorOf(trusted(word))).message).toContain("as a key");
+  });
+
+  test("may be given 1024 times", async () => {
+    const many = new Array<string>(1024).fill(ours.key);
+    expect((await trusted(...many))!.size).toBe(1);
+    expect(await errorOf(trusted(...many, ours.key))).toMatchObject({ code: "usage" });
   });
 
   test("takes bundles of these keys only", async () => {

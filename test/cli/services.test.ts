@@ -8,6 +8,7 @@ describe("services", () => {
   test.each([
     ["web=unix:/run/web.sock", "web", "unix", "/run/web.sock", "qemu"],
     ["web-1.b_2=tcp:127.0.0.1:49152", "web-1.b_2", "tcp", "127.0.0.1:49152", "qemu"],
+    [`${"n".repeat(64)}=unix:/x`, "n".repeat(64), "unix", "/x", "qemu"],
     ["a=tcp://[::1]:0", "a", "tcp", "[::1]:0", "qemu"],
     ["nbd=unix:a=b,c.sock,format=bytes", "nbd", "unix", "a=b,c.sock", "bytes"],
   ])("%s", (text, name, scheme, rest, format) => {

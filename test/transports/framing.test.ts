@@ -140,12 +140,98 @@ describe("the windows of streams", () => {
     );
   });
 
+  test("are 2 MiB at first", () => expect(FIRST_WINDOW).toBe(2 << 20));
+
   test("who sends more, or cuts it to shreds, is refused", () => {
     const incoming = new ReceiveWindow("peer", FIRST_WINDOW);
     incoming.spend(FIRST_WINDOW - PIECE_COST);
     expect(() => incoming.spend(1)).toThrow(/more than it was granted/);
     expect(() => incoming.check(2 * FIRST_WINDOW)).not.toThrow();
     expect(() => incoming.check(2 * FIRST_WINDOW + 1)).toThrow(/more than it was granted/);
+  });
+});
+
+/** A stream of which a test is the runtime: gives what it is fed, and keeps what is written. */
+function fed() {
+  const parts: Uint8Array[] = [];
+  const written: Buffer[] = [];
+  let more: () => void = () => {};
+  return {
+    written,
+    feed(part: Uint8Array) {
+      parts.push(part);
+      more();
+    },
+    /** What was granted by words that were written. */
+    get granted() {
+      let sum = 0;
+      for (const bytes of written) {
+        const value = bytes.length === 4 ? bytes.readUInt32LE() : 0;
+        if (value > WORD.GRANT && value <= WORD.GRANT + MAX_GRANT) sum += value - WORD.GRANT;
+      }
+      return sum;
+    },
+    link: {
+      remote: { ip: "192.0.2.1", port: 1 },
+      async read() {
+        while (parts.length === 0)
+          await new Promise<void>((resolve) => {
+            more = resolve;
+          });
+        return parts.splice(0);
+      },
+      async write(buffers: readonly Uint8Array[]) {
+        written.push(Buffer.concat(buffers));
+      },
+      async close() {},
+    },
+  };
+}
+
+describe("a framed connection", () => {
+  test("grants more as it is read, up to 8 MiB that are under way", async () => {
+    const stream = fed();
+    const input = framedConnection(stream.link, "peer", {}).input[Symbol.asyncIterator]();
+    const piece = Buffer.alloc(256 << 10);
+    let sent = 0;
+    let most = 0;
+    for (let round = 0; round < 100; round++) {
+      stream.feed(word(piece.length));
+      stream.feed(piece);
+      sent += piece.length + PIECE_COST;
+      for (let left = piece.length; left > 0; ) left -= (await input.next()).value!.length;
+      most = Math.max(most, FIRST_WINDOW + stream.granted - sent);
+    }
+    expect(most).toBeLessThanOrEqual(8 << 20);
+    expect(most).toBeGreaterThan(6 << 20);
+  });
+
+  test("grants a peer that nobody reads nothing beyond 2 MiB", async () => {
+    const stream = fed();
+    const { input } = framedConnection(stream.link, "peer", {});
+    const length = (2 << 20) - PIECE_COST;
+    stream.feed(word(length));
+    stream.feed(Buffer.alloc(length));
+    await new Promise((resolve) => setTimeout(resolve, 1));
+    expect(stream.granted).toBe(0);
+    stream.feed(word(1));
+    await new Promise((resolve) => setTimeout(resolve, 1));
+    expect((await errorOf(readAll(input))).message).toContain("more than it was granted");
+  });
+
+  test("sends pieces of 1 MiB, as far as it was granted", async () => {
+    const stream = fed();
+    const connection = framedConnection(stream.link, "peer", {});
+    void connection.write([Buffer.alloc(4 << 20)]).catch(() => {});
+    await new Promise((resolve) => setTimeout(resolve, 1));
+    expect(stream.written.map(({ length }) => length - 4)).toEqual([1 << 20, (1 << 20) - 2 * PIECE_COST]);
+    await connection.reset!();
+  });
+
+  test("takes pieces of 2 GiB - 1, by the framing", () => {
+    const begun = taken(word(0x7fff_ffff), [4]);
+    expect([begun.said, begun.left]).toEqual([["piece 2147483647"], 2 ** 31 - 1]);
+    expect(() => taken(word(0x8000_0000), [4])).toThrow(/broke the framing/);
   });
 });
 

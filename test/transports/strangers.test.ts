@@ -18,6 +18,15 @@ describe("strangers", () => {
     expect([...held]).toEqual([]);
   });
 
+  test("are 64, where nobody says otherwise", () => {
+    const dropped: number[] = [];
+    const held = new Strangers<number>((one) => dropped.push(one));
+    for (let one = 1; one <= 64; one++) held.add(one);
+    expect(dropped).toEqual([]);
+    held.add(65);
+    expect(dropped).toEqual([1]);
+  });
+
   test("are as many as may be at most, and each is held, released or dropped", () => {
     const deeds = fc.array(fc.tuple(fc.constantFrom("add", "drop", "release"), fc.nat(30)), { maxLength: 60 });
     fc.assert(

@@ -1,6 +1,8 @@
 // What strangers and odd peers do to webtransport:, and what it says.
 import { describe, expect, test } from "bun:test";
+import { once } from "node:events";
 import { mkdirSync, writeFileSync } from "node:fs";
+import http2 from "node:http2";
 import net from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -164,6 +166,37 @@ describe("webtransport", () => {
     const { closed } = await bare(listener.address);
     await Promise.all([closed, new Promise((resolve) => mute.on("error", () => {}).once("close", resolve))]);
     expect(await serves(listener.address, listener.accept)).toBe(true);
+    await listener.close();
+  });
+
+  test("64 strangers have a place, and the oldest loses it to another", async () => {
+    const listener = await listen(ANY);
+    const mutes: net.Socket[] = [];
+    const ended: number[] = [];
+    for (let i = 0; i < 65; i++) {
+      const mute = net.connect(portOf(listener.address), "127.0.0.1").resume();
+      mute.on("error", () => {}).once("close", () => ended.push(i));
+      mutes.push(mute);
+      await once(mute, "connect");
+      if (i === 63) await sleep(20);
+      if (i === 63) expect(ended).toEqual([]);
+    }
+    for (let i = 0; i < 100 && ended.length === 0; i++) await sleep(5);
+    expect(ended).toEqual([0]);
+    for (const mute of mutes) mute.destroy();
+    await listener.close();
+  });
+
+  test("a socket may have 4 requests at once", async () => {
+    const listener = await listen(ANY);
+    const session = http2.connect(`https://127.0.0.1:${portOf(listener.address)}`, { rejectUnauthorized: false });
+    session.on("error", () => {});
+    const told = Promise.withResolvers<void>();
+    session.on("remoteSettings", ({ maxConcurrentStreams }) => {
+      if (maxConcurrentStreams === 4) told.resolve();
+    });
+    await told.promise;
+    session.destroy();
     await listener.close();
   });
 

@@ -16,7 +16,7 @@ const PIECE = 1 << 20;
 /** Pieces up to this size are copied, so that they go even where whoever wrote them doesn't wait for that. */
 const SMALL = 64 << 10;
 /** How long a connection that was dropped after its end waits for the peer to have everything, and then to be told. */
-const CLOSE_MS = 1000;
+export const CLOSE_MS = 1000;
 
 /**
  * Makes a connection of a stream whose runtime or library does less than is asked of one (`framing.ts` says what).

@@ -4,7 +4,7 @@ import { guard } from "../guard.ts";
 import { type BidirectionalStream, internal, internalMethods, type NativeSession, type Session } from "./library.ts";
 
 /** How long the library may take to say goodbye before the connection is cut. */
-const GOODBYE_MS = 300;
+export const GOODBYE_MS = 300;
 
 /** The one path of a listener. */
 export const PATH = "/shrinker/1";

@@ -21,6 +21,8 @@ export interface ServingTimes {
   readonly renewal: number;
 }
 
+export const SERVING_TIMES: ServingTimes = { handshake: HANDSHAKE_MS, renewal: RENEWAL_MS };
+
 export interface Serving {
   readonly library: LoadedLibrary;
   /** The address as the user wrote it, for messages. */
@@ -34,7 +36,7 @@ export interface Serving {
 /** Listens over HTTP/2 and, where the library can, over HTTP/3 at the same port. */
 export async function serveSessions(ip: string, port: number, serving: Serving): Promise<Listener> {
   const { library, text, signal, security, readAhead } = serving;
-  const { times = { handshake: HANDSHAKE_MS, renewal: RENEWAL_MS } } = serving;
+  const { times = SERVING_TIMES } = serving;
   if (signal.aborted) throw abortReason(signal);
   const peers = acceptQueue();
   const current = await renewed(security, (made) => made);

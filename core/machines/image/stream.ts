@@ -2,7 +2,7 @@ import { CancelledError, fileError } from "../../errors.ts";
 import type { Reader } from "./reader.ts";
 
 /** Milliseconds after which what has come is handed out although the buffer isn't full. */
-const PATIENCE_MS = 20;
+export const PATIENCE_MS = 20;
 
 /** What is read of a runtime's stream, such as `process.stdin`. */
 export interface InputStream extends AsyncIterable<Uint8Array> {

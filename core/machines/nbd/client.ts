@@ -6,7 +6,7 @@ import { COMMAND, type Extent, encodeRequest, SEND_WHOLE } from "./protocol.ts";
 import { type Request, takeReplies } from "./replies.ts";
 
 /** A server has as long to introduce itself. Reads wait for ever, as those of a file do. */
-const HANDSHAKE_MS = 10_000;
+export const HANDSHAKE_MS = 10_000;
 
 /** A connection to an NBD server. Requests may be made while others are under way. */
 export interface NbdClient {

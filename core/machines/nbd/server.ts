@@ -8,12 +8,12 @@ import { makeOwnFolder } from "../../files/own-folder.ts";
 import { within } from "../../within.ts";
 
 /** A server that has not opened its disk by then never will: chains of images on a slow file system take seconds. */
-const START_MS = 30_000;
+export const START_MS = 30_000;
 const RETRY_MS = 20;
 /** A server that has closed the connection has this long to say why. */
-const STATUS_MS = 500;
+export const STATUS_MS = 500;
 /** What it has to end after SIGTERM, and after SIGKILL. */
-const KILL_MS = 2000;
+export const KILL_MS = 2000;
 /** What is kept of the server's stderr, in UTF-16 units. */
 const MAX_SAID = 2000;
 /** `sun_path` of Linux, without the zero at its end. */

@@ -5,7 +5,13 @@ import { generateHybridIdentity, generateX25519Identity } from "age-encryption";
 import fc from "fast-check";
 import { AGE_MAGIC, openAge } from "../../../core/age/decrypt.ts";
 import { encryptTo } from "../../../core/age/encrypt.ts";
-import { type AgeIdentity, MAX_IDENTITIES, parseIdentities, parseRecipient } from "../../../core/age/keys.ts";
+import {
+  type AgeIdentity,
+  MAX_IDENTITIES,
+  MAX_RECIPIENTS,
+  parseIdentities,
+  parseRecipient,
+} from "../../../core/age/keys.ts";
 import { CancelledError, LinkError, ShrinkerError } from "../../../core/errors.ts";
 import type { Connection } from "../../../core/transport/transport.ts";
 import { bytesOf, errorOf, inFolder, readAll, same } from "../../transports/helpers.ts";
@@ -162,6 +168,14 @@ describe("age", () => {
     expect((await errorOf(open(endless))).message).toContain("age header of more than");
     const many = `${AGE_MAGIC}${`-> X25519 ${"A".repeat(43)}\n${"A".repeat(43)}\n`.repeat(200)}--- ${"A".repeat(43)}\n`;
     expect((await errorOf(open(Buffer.from(many)))).message).toContain("encrypted to 200 recipients");
+    const messageOf = async (text: string | Buffer) => (await errorOf(open(Buffer.from(text)))).message;
+    const key = "A".repeat(43);
+    const headed = (count: number) => `${AGE_MAGIC}${`-> X ${key}\n${key}\n`.repeat(count)}--- ${key}\n`;
+    expect(await messageOf(headed(129))).toContain("encrypted to 129 recipients");
+    expect(await messageOf(headed(128))).toContain("encrypted to other keys");
+    const long = (length: number) => Buffer.concat([AGE_MAGIC, Buffer.alloc(length - AGE_MAGIC.length, "a")]);
+    expect(await messageOf(long(256 << 10))).toContain("age header of more than 262144 bytes");
+    expect(await messageOf(long((256 << 10) - 1))).not.toContain("age header of more");
   });
 
   test("a connection's own failure is told as it is", async () => {
@@ -199,6 +213,24 @@ describe("age", () => {
     expect(state.ended).toBe(false);
   });
 
+  test("of a large write that is not taken, no more than some pieces of 256 KiB are encrypted", async () => {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const encrypting = await encryptTo(taking(() => promise).connection, [ours.recipient]);
+    const buffer = Buffer.alloc(8 << 20);
+    const cuts: number[] = [];
+    buffer.subarray = (start, end) => {
+      cuts.push(end! - start!);
+      return Buffer.prototype.subarray.call(buffer, start, end);
+    };
+    const writing = errorOf(encrypting.write([buffer]));
+    await new Promise((resolve) => setTimeout(resolve, 60));
+    expect(Math.max(...cuts)).toBe(256 << 10);
+    expect(cuts.length).toBeLessThanOrEqual(4);
+    await encrypting.destroy(new CancelledError("enough"));
+    resolve();
+    await writing;
+  });
+
   test("keys that are none are refused, and secret ones never quoted", async () => {
     for (const text of [
       "",
@@ -213,6 +245,8 @@ describe("age", () => {
       expect(error.message.toUpperCase()).not.toContain(ours.secret.slice(0, 30));
     }
     expect((await parseRecipient(ours.recipient.text)).digest.equals(ours.recipient.digest)).toBe(true);
+    expect([MAX_RECIPIENTS, MAX_IDENTITIES]).toEqual([64, 16]);
+    expect(await parseIdentities(`${ours.secret}\n`.repeat(16), "key")).toHaveLength(16);
     const file = `# created: today\n\n${ours.secret}\r\n`;
     expect((await parseIdentities(file, "key")).map(({ recipient }) => recipient.text)).toEqual([ours.recipient.text]);
     for (const text of ["", "# nothing", `${ours.secret}x`, `${ours.secret}\n`.repeat(MAX_IDENTITIES + 1)]) {

@@ -61,6 +61,25 @@ describe("the identity file", () => {
       expect(await errorOf(loadIdentity(folder, none))).toHaveProperty("code", "input");
     }));
 
+  test("has 64 KiB, and 6 successions", () =>
+    inFolder(async (folder) => {
+      const path = `${folder}/identity`;
+      const identity = newIdentity();
+      await saveIdentity(path, identity, undefined);
+      const text = readFileSync(path, "latin1");
+      const write = (length: number) => writeFileSync(path, text.padEnd(length, "\n"), { mode: 0o600 });
+      write(64 << 10);
+      expect((await loadIdentity(path, none))?.word).toBe(identity.word);
+      write((64 << 10) + 1);
+      expect((await errorOf(loadIdentity(path, none))).message).toContain("too big");
+      let young = identity;
+      for (let i = 0; i < 8; i++) young = rotate(young);
+      expect(young.successions).toHaveLength(6);
+      const lines = [...young.successions, young.successions[0]!].map(({ der }) => pem(der));
+      writeFileSync(path, text + lines.join(""), { mode: 0o600 });
+      expect((await errorOf(loadIdentity(path, none))).message).toContain("more than 6 successions");
+    }));
+
   test("may be encrypted by a passphrase", () =>
     inFolder(async (folder) => {
       const path = `${folder}/identity`;
@@ -95,6 +114,22 @@ describe("known peers", () => {
     ["too many lines", "\n".repeat(10_001)],
   ])("%s is refused, by its line", (_, text) => {
     expect(() => parseKnownPeers(text, "f")).toThrow(/Cannot use "f"/);
+  });
+
+  test("have 10000 lines of 4096 characters, in 1 MiB", async () => {
+    const comment = (length: number) => `#${"x".repeat(length - 1)}`;
+    expect(parseKnownPeers(`${comment(4096)}\nh:1 ${a}`, "f").size).toBe(1);
+    expect(() => parseKnownPeers(comment(4097), "f")).toThrow(/line 1: it is longer than 4096/);
+    expect(parseKnownPeers(`h:1 ${a}${"\n".repeat(9999)}`, "f").size).toBe(1);
+    expect(() => parseKnownPeers("\n".repeat(10_000), "f")).toThrow(/10000 lines, and 1 MiB/);
+    const lines = `${comment(1023)}\n`.repeat(1024);
+    expect(lines.length).toBe(1 << 20);
+    expect(parseKnownPeers(lines, "f").size).toBe(0);
+    expect(() => parseKnownPeers(`${lines}\n`, "f")).toThrow(/10000 lines, and 1 MiB/);
+    await inFolder(async (folder) => {
+      writeFileSync(`${folder}/peers`, `${lines}\n`, { mode: 0o600 });
+      expect((await errorOf(readPeerFile(`${folder}/peers`))).message).toContain("bigger than 1 MiB");
+    });
   });
 
   test("a pin replaces the one before, and leaves the rest as it is", () => {
@@ -136,6 +171,13 @@ describe("authorized peers", () => {
     ["a key twice", `${a} name=a\n${a} name=b`],
   ])("%s is refused, by its line", (_, text) => {
     expect(() => parseAuthorizedPeers(text, "f")).toThrow(/Cannot use "f", line \d: /);
+  });
+
+  test("have 256 names in a list, and 1024 sessions", () => {
+    const list = (count: number) => `${a} name=a vms=${new Array(count).fill("x").join()}`;
+    expect(parseAuthorizedPeers(list(256), "f").get(a)?.permissions.vms).toHaveLength(256);
+    expect(() => parseAuthorizedPeers(list(257), "f")).toThrow(/up to 256 names/);
+    expect(() => parseAuthorizedPeers(`${a} name=a max-sessions=1025`, "f")).toThrow(/from 1 to 1024/);
   });
 
   test("what is written is read, and nothing else is thrown", () => {

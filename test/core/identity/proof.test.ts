@@ -59,6 +59,17 @@ describe("a proof of identity", () => {
     expect(Buffer.compare(proof.nonce, readProof(makeProof(young, server.word)).nonce)).not.toBe(0);
   });
 
+  test("has 4096 bytes at most, by its head", () => {
+    const head = makeProof(client, server.word).subarray(0, PROOF_HEAD);
+    const forged = (length: number) => {
+      const forged = Buffer.from(head);
+      forged.writeUInt16LE(length - PROOF_HEAD, 6);
+      return forged;
+    };
+    expect([MAX_PROOF, PROOF_HEAD + proofLength(forged(4096))]).toEqual([4096, 4096]);
+    expect(() => proofLength(forged(4097))).toThrow("has 4089 bytes");
+  });
+
   test("of version 1 stays what it is", () => {
     const { key, server, before, time } = readProof(VERSION_1, Date.UTC(2026, 7, 1));
     expect({ key, server, before, time }).toEqual({
@@ -182,6 +193,18 @@ describe("a listener", () => {
     );
     expect((await errorOf(own.check(makeProof(client, server.word)))).message).toMatch(/not authorized/);
     expect(notes.join()).toMatch(/"test", line 1/);
+  });
+
+  test("remembers 65536 proofs", () => {
+    const seen = new SeenProofs();
+    const nonce = Buffer.alloc(32);
+    const admit = (n: number) => {
+      nonce.writeUInt32LE(n);
+      seen.admit({ nonce, time: 1e9 }, 1e9);
+    };
+    for (let n = 0; n < 65_536; n++) admit(n);
+    expect(() => admit(65_536)).toThrow(/too many/);
+    expect(CLOCK_MS).toBe(600_000);
   });
 
   test("remembers proofs within bounds, and for as long as they are good", () => {

@@ -290,6 +290,15 @@ describe("what surrounds RAM", () => {
     ]);
   });
 
+  test("64 capabilities, and names of 255 bytes", () => {
+    const writer = createQemuWriter()
+      .header()
+      .machine("m".repeat(255))
+      .capabilities(...new Array<string>(64).fill("c"))
+      .named(F.SECTION_START, 5, "ram", F.RAM_VERSION);
+    expect(run(onePage(writer)).statistics.pages).toBe(1);
+  });
+
   const nonsense: [string, QemuWriter][] = [
     ["QEVM", createQemuWriter().raw(1, 2, 3, 4, 5, 6, 7, 8)],
     ["2^14 bytes", begin((head) => head.subsection("target-page-bits", Buffer.of(0, 0, 0, 14)))],
@@ -297,6 +306,7 @@ describe("what surrounds RAM", () => {
     ["subsection", begin((head) => head.subsection("other", page(0)))],
     ["outside", begin((head) => head.command(1).subsection("uuid", page(0)))],
     ["capabilities", begin((head) => head.subsection("capabilities", Buffer.of(1, 0, 0, 0)))],
+    ["65 capabilities", begin((head) => head.capabilities(...new Array<string>(65).fill("c")))],
     ["name has", createQemuWriter().header().machine("m".repeat(256))],
     ["package", begin((head) => head.command(F.COMMAND_PACKAGED, Buffer.alloc(5)))],
     ["dirty-bitmap", createQemuWriter().header().named(F.SECTION_START, 1, "dirty-bitmap", 1)],

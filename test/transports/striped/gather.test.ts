@@ -70,6 +70,7 @@ describe("a listener that gathers", () => {
   });
 
   test("holds no more strangers and incomplete groups than it may", async () => {
+    expect(GATHER_LIMITS).toEqual({ strangers: 64, gathered: 128, ms: 15_000 });
     await using side = gathering({ strangers: 2, gathered: 2, ms: 5000 });
     const silent = [];
     for (let i = 0; i < 3; i++) silent.push(await side.bring(Buffer.alloc(0)));
@@ -140,6 +141,7 @@ describe("several connections as one", () => {
   test("can only be had of what takes several", async () => {
     const { transport } = at("exec:true");
     expect(() => stripedTransport(transport, 2)).toThrow(/exec: has only one/);
+    stripedTransport(at("tcp://a:1").transport, 16);
     expect(() => stripedTransport(at("tcp://a:1").transport, 17)).toThrow(/1 to 16/);
     const { address } = at("memory:nobody");
     expect(

@@ -118,6 +118,12 @@ describe("segments of several connections", () => {
     expect(work).toThrow(message);
   });
 
+  test("as long as they may be are taken", () => {
+    const joiner = new Joiner(2, "peer");
+    joiner.give(0, header(1 << 20, 0));
+    expect(joiner.wants(0)).toBe(true);
+  });
+
   test("that never come are missed at the end", () => {
     const joiner = new Joiner(2, "peer");
     for (const lane of [0, 1]) {

@@ -142,6 +142,8 @@ describe("a server", () => {
     ],
     ["tells no extents", status(({ handle }) => extentChunk(handle, []))],
     ["tells half an extent", status(({ handle }) => chunk(handle, 5, Buffer.concat([u32(1), u32(4096)])))],
+    ["tells 2^17 + 1 extents", status(({ handle }) => chunk(handle, 5, none, true, 4 + 8 * (2 ** 17 + 1)))],
+    ["tells an error in a byte too many", read(({ handle }) => chunk(handle, 0x8001, none, true, 4096 + 15))],
     ["tells a million extents", status(({ handle }) => chunk(handle, 5, none, true, 4 + 8 * 2 ** 20))],
     [
       "tells empty extents",

@@ -1,6 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { CancelledError } from "../../../../core/errors.ts";
+import { HANDSHAKE_MS } from "../../../../core/machines/nbd/client.ts";
 import { type Answer, exportInfo, GREETING, optionReply, u16, u32, u64 } from "../../../support/nbd-server.ts";
 import { within } from "../../../support/session.ts";
 import { failure, openPair } from "./connect.ts";
@@ -15,6 +16,9 @@ const answering = (which: number, answer: Answer) => ({
 });
 const greeting = (...parts: Buffer[]) => ({ bytes, greeting: Buffer.concat(parts) });
 const MAGIC = GREETING.subarray(0, 16);
+
+/** Replies that say nothing of interest, as large as they may be. */
+const many = (count: number) => Array.from({ length: count }, () => optionReply(8, 2, Buffer.alloc(8192)));
 
 describe("a handshake", () => {
   test("tells the disk's size, in whatever pieces it arrives", async () => {
@@ -61,6 +65,8 @@ describe("a handshake", () => {
     ["answers what was not asked", answering(8, ACK(7))],
     ["answers 4 GiB", answering(8, optionReply(8, 3, Buffer.alloc(0), 2 ** 32 - 1))],
     ["answers without end", answering(8, Buffer.concat(Array.from({ length: 200 }, () => optionReply(8, 2))))],
+    ["answers with a byte too many", answering(8, optionReply(8, 3, Buffer.alloc(0), 8193))],
+    ["answers 65 times", answering(8, Buffer.concat([...many(64), ACK(8)]))],
     ["offers another context", answering(10, Buffer.concat([context("base:x"), ACK(10)]))],
     ["offers a context without a name", answering(10, Buffer.concat([optionReply(10, 4, u16(1)), ACK(10)]))],
     ["tells no size", answering(7, ACK(7))],
@@ -71,6 +77,12 @@ describe("a handshake", () => {
     const error = await failure(within(openPair(options)));
     expect(error.name).toBe("ProtocolError");
     expect(error.message).toContain('Cannot read "disk": its NBD server breaks the protocol: ');
+  });
+
+  test("takes 64 answers of 8 KiB", async () => {
+    await using pair = await openPair({ ...answering(8, Buffer.concat([...many(63), ACK(8)])) });
+    expect(pair.client.size).toBe(8192);
+    expect(HANDSHAKE_MS).toBe(10_000);
   });
 
   test("takes the largest size that a number holds", async () => {

@@ -2,7 +2,7 @@ import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { CancelledError } from "../../../../core/errors.ts";
-import { type NbdServer, startServer } from "../../../../core/machines/nbd/server.ts";
+import { KILL_MS, type NbdServer, START_MS, STATUS_MS, startServer } from "../../../../core/machines/nbd/server.ts";
 import { isRunning, writeNbdProgram } from "../../../support/nbd-program.ts";
 import { within } from "../../../support/session.ts";
 import { folder } from "../image/files.ts";
@@ -71,7 +71,12 @@ describe("a server", () => {
     expect(error.code).toBe("input");
     expect(error.message).toContain(message);
     expect(error.message.startsWith('Cannot read "/disk": ')).toBe(true);
-    expect(error.message.length).toBeLessThan(4000);
+    // 2000 characters of what it said, of which each line's end has become two.
+    expect(error.message.length).toBeLessThanOrEqual(2421);
+  });
+
+  test("has the times that docs/limits.md says", () => {
+    expect([START_MS, STATUS_MS, KILL_MS]).toEqual([30_000, 500, 2000]);
   });
 
   test("that does not listen in time is ended, if need be by force", async () => {
@@ -97,6 +102,16 @@ describe("a server", () => {
       const { path: program } = writeNbdProgram(dir.path);
       const error = await failure(startServer({ path: "/disk", program }));
       expect([error.code, error.message.includes("set TMPDIR to a shorter one")]).toEqual(["input", true]);
+      for (const [length, fits] of [
+        [80, true],
+        [81, false],
+      ] as const) {
+        process.env.TMPDIR = at("x".repeat(length - at("x").length + 1));
+        expect(process.env.TMPDIR.length).toBe(length);
+        mkdirSync(process.env.TMPDIR);
+        const starting = startServer({ path: "/disk", program: at("none") });
+        expect((await failure(starting)).message.includes("TMPDIR")).toBe(!fits);
+      }
     } finally {
       if (before === undefined) delete process.env.TMPDIR;
       else process.env.TMPDIR = before;
