@@ -26,6 +26,18 @@ describe("the memory of frames", () => {
     );
   });
 
+  test("is kept for later, 4 MiB of it beside what is being filled", () => {
+    const memory = new FrameSlabs();
+    const fill = () => {
+      const slabs = Array.from({ length: 9 }, () => memory.put([Buffer.alloc(SLAB)], []));
+      for (const some of slabs) memory.free(some);
+      return new Set(slabs.flat());
+    };
+    const first = fill();
+    expect(first.size).toBe(9);
+    expect([...fill()].filter((slab) => first.has(slab))).toHaveLength(5);
+  });
+
   test("is used again: as many slabs as are needed at once", () => {
     const memory = new FrameSlabs();
     const seen = new Set<Slab>();

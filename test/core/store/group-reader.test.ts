@@ -1,7 +1,7 @@
 import { expect, test } from "bun:test";
 import { readdirSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
 import { IntegrityError } from "../../../core/errors.ts";
-import { GROUP_CONTENTS } from "../../../core/store/group.ts";
+import { GROUP_CONTENTS, GROUP_ROOM } from "../../../core/store/group.ts";
 import { GroupReader } from "../../../core/store/group-reader.ts";
 import { PACK_HEADER, packPath } from "../../../core/store/pack.ts";
 import { contents, failure, flipped, range, tempFolder } from "./contents.ts";
@@ -33,6 +33,25 @@ test("groups come as they were put, in memory that is used again, however many a
     await Promise.all(Array.from({ length: 40 }, (_, i) => read((i * (round + 3) + (i >> 2)) % GROUPS.length)));
   }
   for (let k = 0; k < GROUPS.length; k++) await read(k);
+  reader.close();
+});
+
+test("64 MiB of groups are kept, those that were used last", async () => {
+  using folder = tempFolder();
+  const count = 70;
+  const offsets = await writePack(
+    folder.path,
+    1,
+    range(0, count).map((number) => [number]),
+  );
+  const reader = new GroupReader(folder.path);
+  const read = (k: number) => reader.read({ pack: 1, offset: offsets[k]! }, () => {});
+  for (let k = 0; k < count; k++) await read(k);
+  // Only what is kept can be had now.
+  writeFileSync(packPath(folder.path, 1), Buffer.alloc(offsets[count]!));
+  const kept = Math.floor((64 << 20) / GROUP_ROOM);
+  for (let k = count - 1; k >= count - kept; k--) await read(k);
+  expect(await failure(read(count - kept - 1))).toBeInstanceOf(IntegrityError);
   reader.close();
 });
 
