@@ -21,7 +21,7 @@ import { readDomain, readLogLimit, readParallel, readSpoolDir, readState, SPOOL_
 import { readSigner } from "./signing.ts";
 import { software } from "./version.ts";
 
-const MIN_SPOOL_LIMIT = 4 * 2 ** 30;
+export const MIN_SPOOL_LIMIT = 4 * 2 ** 30;
 
 /** Sends machines at rest to an address. */
 export const migrate: Action = async (invocation) => {

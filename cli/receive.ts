@@ -25,10 +25,10 @@ import { software } from "./version.ts";
 import { openArrivals } from "./vms.ts";
 import { welcomeBack } from "./welcome-back.ts";
 
-const MAX_SESSIONS = 1024;
-const DEFAULT_SESSIONS = 8;
+export const MAX_SESSIONS = 1024;
+export const DEFAULT_SESSIONS = 8;
 /** What a source may ask for, unless `--spool-limit` says otherwise. */
-const SPOOL_LIMIT = 64 * 2 ** 30;
+export const SPOOL_LIMIT = 64 * 2 ** 30;
 
 /** Receives machines: from a bundle, over stdin and stdout, or as a daemon. */
 export const receive: Action = async (invocation) => {
