@@ -6,7 +6,13 @@ import { COMMAND, startCli } from "../support/cli.ts";
 import { inFolder } from "../transports/helpers.ts";
 
 const MIB = 2 ** 20;
-const BYTES = 512 * MIB;
+/** More than both ends may take, by far, at either. */
+const BYTES = 320 * MIB;
+/** MiB of the rows of docs/limits.md that count where nothing is compressed, and one stream is read from a pipe and given out. */
+const SENDER = 30 + 5 + 5 + 48 * (BYTES / 4096 / MIB);
+const RECEIVER = 16 + 9 + 8 + 4 + 22 + 24;
+/** What the runtime itself takes beyond what it has when it is idle: garbage that is not collected yet. */
+const GARBAGE = "Deno" in globalThis ? 128 : 64;
 
 /** The most memory that a process has had resident so far, in MiB; 0 where it has ended. */
 function peakOf(pid: number): number {
@@ -20,7 +26,7 @@ function peakOf(pid: number): number {
 const shell = (script: string) => ["/bin/sh", "-c", script, ...COMMAND];
 
 test(
-  "512 MiB of noise, none of it compressed",
+  "320 MiB of noise, none of it compressed",
   () =>
     inFolder(async (folder) => {
       const [address, noise] = [`unix:${folder}/socket`, `${folder}/noise`];
@@ -44,8 +50,12 @@ test(
         await sleep(20);
       }
       const [sent, received] = await ended;
-      expect([sent.code, received.code, sent.stderr + received.stderr]).toEqual([0, 0, expect.any(String)]);
-      console.log(idle, peaks);
+      expect([sent.code, received.code]).toEqual([0, 0]);
+      expect(idle).toBeGreaterThan(10);
+      expect(peaks.sender).toBeGreaterThan(idle);
+      expect(peaks.sender).toBeLessThan(idle + SENDER + GARBAGE);
+      expect(peaks.receiver).toBeGreaterThan(idle);
+      expect(peaks.receiver).toBeLessThan(idle + RECEIVER + GARBAGE);
     }),
   30_000,
 );
