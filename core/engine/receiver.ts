@@ -24,7 +24,7 @@ const DECODING = 3;
 /** A recording comes as fast as it is taken, and what it leaves out has its way from the disk over two threads. */
 const DECODING_RECORDED = 8;
 /** Bytes of idle buffers. */
-const KEPT_PIECES = 24 << 20;
+export const KEPT_PIECES = 24 << 20;
 
 export interface ReceiverOptions extends ReceivedStreamsOptions {
   readonly windowLog: number;

@@ -21,7 +21,7 @@ import type { SiteKnowledge } from "./site.ts";
 import { asShrinkerError, heard, told } from "./told.ts";
 
 /** Batches in flight between segmenting and the link: one is filled, two digested, one encoded, one written. */
-const BATCHES = 6;
+export const BATCHES = 6;
 
 export interface SenderOptions {
   /** Window for contents, as negotiated. */

@@ -6,6 +6,7 @@ import { type Identity, newIdentity, rotate } from "../../../core/identity/ident
 import { SeenProofs } from "../../../core/identity/nonces.ts";
 import { CLOCK_MS, MAX_PROOF, makeProof, PROOF_HEAD, proofLength, readProof } from "../../../core/identity/proof.ts";
 import { ProofChecker } from "../../../core/identity/proof-checker.ts";
+import { readSuccession } from "../../../core/identity/succession.ts";
 import { errorOf } from "../../transports/helpers.ts";
 
 const DAY_MS = 86_400_000;
@@ -67,6 +68,8 @@ describe("a proof of identity", () => {
       return forged;
     };
     expect([MAX_PROOF, PROOF_HEAD + proofLength(forged(4096))]).toEqual([4096, 4096]);
+    expect(() => readSuccession(Buffer.alloc(1025))).toThrow("too long");
+    expect(() => readSuccession(Buffer.alloc(1024))).not.toThrow("too long");
     expect(() => proofLength(forged(4097))).toThrow("has 4089 bytes");
   });
 

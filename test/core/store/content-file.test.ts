@@ -7,7 +7,7 @@ import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import fc from "fast-check";
 import { IntegrityError, ShrinkerError } from "../../../core/errors.ts";
-import { ContentFile } from "../../../core/store/content-file.ts";
+import { ContentFile, FILE_CONTENTS } from "../../../core/store/content-file.ts";
 import { NumberSet } from "../../../core/store/number-set.ts";
 
 const PAGE = 4096;
@@ -213,6 +213,8 @@ describe("content file", () => {
       file.skip(1);
       expect(() => file.read(10, 1, target, 0)).toThrow(IntegrityError);
     }));
+
+  test("a file has 256 MiB", () => expect(FILE_CONTENTS * 4096).toBe(256 << 20));
 
   test("two in one folder keep apart", () =>
     withFile((one) =>
