@@ -3,7 +3,7 @@ import { crc32 } from "node:zlib";
 import fc from "fast-check";
 import { LinkError, ShrinkerError } from "../../../core/errors.ts";
 import { type Frame, FrameReader, frameHeader, preface } from "../../../core/wire/frame.ts";
-import { FRAME, FRAME_HEADER_BYTES, MAX_CONTROL, MAX_PAYLOAD } from "../../../core/wire/numbers.ts";
+import { FRAME, FRAME_HEADER_BYTES } from "../../../core/wire/numbers.ts";
 import { lengths, pieces } from "./pieces.ts";
 
 const frame = (type: number, sequence: number, payload: Uint8Array = new Uint8Array(0)) =>
@@ -105,10 +105,12 @@ describe("frames", () => {
   });
 
   test.each([
-    ["a batch", FRAME.BATCH, MAX_PAYLOAD],
-    ["a content", FRAME.CONTENT, MAX_PAYLOAD],
-    ["a control frame", FRAME.OPEN, MAX_CONTROL],
-    ["a frame of unknown type", 99, MAX_CONTROL],
+    ["a batch", FRAME.BATCH, 8 << 20],
+    ["a content", FRAME.CONTENT, 8 << 20],
+    ["a piece of a summary", FRAME.SUMMARY, 8 << 20],
+    ["a control frame", FRAME.OPEN, 64 << 10],
+    ["a signature", FRAME.SIGNATURE, 64 << 10],
+    ["a frame of unknown type", 99, 64 << 10],
   ])("%s has a limit", async (_, type, limit) => {
     for (const length of [limit + 1, 0xffff_ffff]) {
       const { message } = await errorOf(readOne(header({ type, length })));
@@ -119,7 +121,7 @@ describe("frames", () => {
   });
 
   test("the largest frame is read", async () => {
-    const payload = Buffer.alloc(MAX_PAYLOAD, 7);
+    const payload = Buffer.alloc(8 << 20, 7);
     const reader = new FrameReader(pieces(frame(FRAME.BATCH, 0, payload), [1 << 20]), "tcp://peer");
     expect(Buffer.compare((await reader.next())!.payload, payload)).toBe(0);
   });
@@ -130,6 +132,14 @@ describe("frames", () => {
       const bytes = Buffer.concat([preface(), ...order.map((i) => frames[i]!)]);
       expect((await errorOf(readAll(bytes))).message).toContain("is due");
     }
+  });
+
+  test("the number after 2^32 - 1 is 0", async () => {
+    const last = 2 ** 32 - 1;
+    const bytes = Buffer.concat([last, 0, 1].map((number) => frame(FRAME.PING, number)));
+    const reader = new FrameReader(pieces(bytes), "tcp://peer");
+    reader.expect(last);
+    for (const number of [last, 0, 1]) expect((await reader.next())!.sequence).toBe(number);
   });
 
   test("reserved bytes are zero", async () => {

@@ -136,6 +136,7 @@ describe("operations", () => {
     ["an argument that does not end", [OP.ZERO], [0x80]],
     ["an argument of nine bytes", [OP.ZERO], [0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x01]],
     ["an argument above 2^53", [OP.ZERO], [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f]],
+    ["an argument of 2^53", [OP.ZERO], [0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x10]],
     ["an argument left over", [OP.NEW], [0]],
     ["an empty literal", [OP.LITERAL], [0]],
     ["an empty zero", [OP.ZERO], [0]],
