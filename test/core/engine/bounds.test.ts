@@ -12,7 +12,16 @@ function check(
   const columns = Object.entries(lengths).map(([name, length]) => {
     return { column: COLUMN[name as keyof typeof COLUMN], codec: 0, length, parts: [new Uint8Array(encoded(length))] };
   });
-  const whole = { stream: 1, lane: 0, first: 0, forget: 0, digest: new Uint8Array(32), segments: 1, count: 0, plain: 0 };
+  const whole = {
+    stream: 1,
+    lane: 0,
+    first: 0,
+    forget: 0,
+    digest: new Uint8Array(32),
+    segments: 1,
+    count: 0,
+    plain: 0,
+  };
   checkBounds({ ...whole, ...header }, columns);
 }
 

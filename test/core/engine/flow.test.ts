@@ -113,6 +113,16 @@ describe("who waits for room", () => {
     expect(flow.waited).toBe(30);
   });
 
+  test("has 256 KiB before anything is known of the link, then 1.25 times the rate for a round trip and 50 ms", () => {
+    let now = 0;
+    const flow = new Flow(() => now);
+    expect(flow.limit).toBe(256 * KIB);
+    flow.sent(0, 250_000);
+    now = 10;
+    flow.acknowledged(0);
+    expect(flow.limit).toBeCloseTo(1.25 * 25_000 * (10 + 50), 3);
+  });
+
   test("goes on when the link is closed", async () => {
     const flow = new Flow(() => 0);
     flow.sent(0, 10_000 * KIB);

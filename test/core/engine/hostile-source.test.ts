@@ -254,19 +254,46 @@ describe("batches made by hand", () => {
 });
 
 describe("a source", () => {
-  test("can't open a stream twice, in a wrong order, in an unknown format, or too many", async () => {
+  test("can't open a stream twice, in a wrong order, or in an unknown format", async () => {
     for (const act of [
       async (open: (id: number, name?: string, format?: string) => Promise<void>) => open(1).then(() => open(1)),
       async (open: (id: number) => Promise<void>) => open(2).then(() => open(1)),
       async (open: (id: number, name?: string, format?: string) => Promise<void>) => open(1, "a", "tape"),
-      async (open: (id: number) => Promise<void>) => {
-        for (let i = 1; i <= 129; i++) await open(i);
-      },
     ]) {
       const { open, refused } = await meet();
       await act(open);
       await refused();
     }
+  });
+
+  test("has 128 streams open at most", async () => {
+    const { peer, open, refused } = await meet();
+    for (let i = 1; i <= 128; i++) await open(i);
+    for (let i = 1; i <= 128; i++) await within(peer.expect(FRAME.CREDIT));
+    await open(129);
+    await refused(/more than 128 streams at once/);
+  });
+
+  test("has 2^31 - 1 streams in all", async () => {
+    const last = 2 ** 31 - 1;
+    const { peer, open, refused } = await meet();
+    await open(last);
+    expect(decodeCredit((await within(peer.expect(FRAME.CREDIT))).payload).stream).toBe(last);
+    await open(last + 1);
+    await refused(/opens stream 2147483648/);
+  });
+
+  test("has credit for a third of what other streams have left of 64 MiB, and for at least 1 MiB", async () => {
+    const { peer, open } = await meet();
+    let left = 64 << 20;
+    for (let i = 1; i <= 20; i++) {
+      await open(i);
+      const { stream, total } = decodeCredit((await within(peer.expect(FRAME.CREDIT))).payload);
+      const third = Math.max(1 << 20, Math.floor(left / 3));
+      expect([stream, total]).toEqual([i, third]);
+      left -= third;
+    }
+    await peer.connection.destroy();
   });
 
   test("may open any number of streams one after another, whatever became of those before", async () => {

@@ -115,13 +115,43 @@ describe("what was said", () => {
     expect(said).toBe(false);
     outbox.acknowledged(0);
     await within(waiting);
-    // Not without end: a peer that has us acknowledge for ever gets no more than that.
+    // Not without end: a peer that has us grant credit for ever gets no more than 72 MiB of all.
     const before = written;
-    for (let i = 0; i < 80_000; i++) {
+    const each = 128;
+    const kept = 15 * (4 * MIB + 20 + each) + (24 + each) + (21 + each);
+    const most = Math.ceil((72 * MIB - kept) / (32 + each));
+    for (let i = 0; i < most + 1000; i++) outbox.credit(i, Buffer.alloc(12));
+    while (written - before < most * 32) await new Promise((resolve) => setImmediate(resolve));
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    expect(written - before).toBe(most * 32);
+  });
+
+  test("of acknowledgements and credits is only the latest of each, where the link waits", async () => {
+    const one = recorder();
+    const gate = Promise.withResolvers<void>();
+    const slow: Connection = {
+      ...one.connection,
+      async write(buffers) {
+        await one.connection.write(buffers);
+        await gate.promise;
+      },
+    };
+    const outbox = new Outbox(slow, ignore);
+    const first = outbox.control(FRAME.TELL, Buffer.of(1));
+    for (let i = 0; i < 10_000; i++) {
       outbox.acknowledge(i);
-      if (i % 1000 === 0) await new Promise((resolve) => setImmediate(resolve));
+      outbox.credit(1 + (i % 2), Buffer.of(i & 255));
     }
-    expect(written - before).toBeLessThan(12 * MIB);
+    gate.resolve();
+    await within(Promise.all([first, outbox.control(FRAME.TELL, Buffer.of(2))]));
+    const said = framesOf(one.bytes()).map(({ type, payload }) => [type, payload]);
+    expect(said).toEqual([
+      [FRAME.TELL, "01"],
+      [FRAME.ACK, "0f270000"],
+      [FRAME.CREDIT, "0e"],
+      [FRAME.CREDIT, "0f"],
+      [FRAME.TELL, "02"],
+    ]);
   });
 
   test("last takes the number of what will not be said again", async () => {

@@ -62,6 +62,13 @@ test("so many sessions can be resumed, and no more", () => {
   expect(sessions.size).toBe(3);
 });
 
+test("1024 sessions of a process can be resumed unless it is said otherwise", () => {
+  const sessions = new ResumableSessions();
+  const kept = Array.from({ length: 1025 }, (_, n) => sessions.register(id(n)) !== undefined);
+  expect(kept.lastIndexOf(true)).toBe(1023);
+  expect(sessions.size).toBe(1024);
+});
+
 test("failures are kept for the last 64 sources that were away", () => {
   const sessions = new ResumableSessions();
   const COUNT = 100;

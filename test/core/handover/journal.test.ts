@@ -59,6 +59,17 @@ test("an update that can't be written changes nothing", async () => {
   await journal.release();
 });
 
+test("a journal of 1 MiB is read, and no longer one", async () => {
+  const state = join(folder, "large");
+  await (await Journal.create(state, entry)).release();
+  const path = join(state, "migrations", `source-${entry.id}.json`);
+  const short = text({});
+  writeFileSync(path, short.padEnd(1 << 20));
+  expect(await listJournals(state)).toHaveLength(1);
+  writeFileSync(path, short.padEnd((1 << 20) + 1));
+  expect(await failure(listJournals(state))).toBe("integrity");
+});
+
 const text = (change: object) =>
   JSON.stringify({ version: 1, began: "2026-01-01", changed: "2026-01-01", ...entry, ...change });
 

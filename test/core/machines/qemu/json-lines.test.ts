@@ -63,6 +63,12 @@ describe("lines of JSON", () => {
     for (const end of ["\n", ""]) expect(thrown(`"x${text.slice(1)}${end}`, 100)?.message).toContain("100 bytes");
   });
 
+  test("have 4 MiB at most unless it is said otherwise", () => {
+    const line = (bytes: number) => Buffer.from(`"${"x".repeat(bytes - 2)}"\n`);
+    expect(parse(line(4 << 20), [1 << 20])).toHaveLength(1);
+    expect(() => parse(line((4 << 20) + 1), [1 << 20])).toThrow(ProtocolError);
+  });
+
   test.each([
     ["another protocol's", "HTTP/1.1 400 Bad Request\n"],
     ["a part of a value", "{\n"],
