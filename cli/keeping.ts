@@ -7,11 +7,14 @@ import { scriptCommand } from "../core/runtime.ts";
 import { within } from "../core/within.ts";
 
 /** For the process to start, and to connect to QEMU. */
-const START_MS = 15_000;
+export const START_MS = 15_000;
 const READY = "ready";
 
-/** Starts the process that is QEMU's client beyond this one's end (cli/keeper.ts). Rejects with `input` where it can't be. */
-export async function startKeeper(qmp: string, { path, keeperPath }: Journal): Promise<void> {
+/**
+ * Starts the process that is QEMU's client beyond this one's end (cli/keeper.ts). Rejects with `input` where it can't be.
+ * @param ms milliseconds for it to be ready
+ */
+export async function startKeeper(qmp: string, { path, keeperPath }: Journal, ms = START_MS): Promise<void> {
   const [program, ...first] = scriptCommand;
   const child = spawn(program, [...first, join(import.meta.dirname, "keeper.ts"), qmp, keeperPath, path], {
     stdio: ["ignore", "pipe", "ignore"],
@@ -27,7 +30,7 @@ export async function startKeeper(qmp: string, { path, keeperPath }: Journal): P
     });
     child.stdout.on("close", () => resolve(words(text)));
   });
-  const word = (await within(said, START_MS)) ?? `it is not ready within ${START_MS / 1000} s`;
+  const word = (await within(said, ms)) ?? `it is not ready within ${ms / 1000} s`;
   child.stdout.destroy();
   child.unref();
   if (word === READY) return;

@@ -11,9 +11,6 @@ import { finishPostcopy, type PostcopyContext } from "./postcopy.ts";
 import { settle } from "./settle.ts";
 import type { GuestStream } from "./stream.ts";
 
-/** What the destination gets to say that the guest runs, when the user wants to end. */
-const PATIENCE_MS = 5000;
-
 /** A guest that was given away, as its journal says. */
 export interface Given {
   /** Undefined where its QEMU has ended. */
@@ -34,7 +31,7 @@ export async function finish(
   departed: () => Departed,
 ): Promise<MoveOutcome> {
   // It can't be taken back any more, so a user who wants to end waits for the word as well; and with post-copy for all of the guest.
-  const patience = later(context.signal, PATIENCE_MS);
+  const patience = later(context.signal, talk.waits.patienceMs);
   const signal = journal.entry.postcopy ? NEVER : patience.signal;
   try {
     return await handOver(journal, talk, { ...context, signal }, given, departed);

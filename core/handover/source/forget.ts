@@ -5,9 +5,6 @@ import type { JournalEntry } from "../journal-entry.ts";
 import type { ClusterLink } from "./cluster-link.ts";
 import type { Talk } from "./mailbox.ts";
 
-/** What the destination gets to say that it has dropped its copy. */
-const CANCEL_MS = 4000;
-
 /**
  * Has the destination drop what it has of migrations that were given up. What it can't be told stays for another time.
  * @param options the state folder, and where guests go, as in their journals
@@ -39,7 +36,7 @@ export async function forget(journal: Journal, talk: Talk): Promise<boolean> {
 
 /** Tells the destination to drop its copy. Resolves with whether it has; never rejects. */
 export async function dropCopy(talk: Talk, error: ShrinkerError): Promise<boolean> {
-  const signal = AbortSignal.timeout(CANCEL_MS);
+  const signal = AbortSignal.timeout(talk.waits.dropMs);
   // During an outage it isn't said before that is over; nobody waits for it.
   try {
     await talk.ask({ type: "cancel", ...told(error) }, ["cancelled"], { signal, skip: true });

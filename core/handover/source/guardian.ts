@@ -3,21 +3,20 @@ import { Journal } from "../journal.ts";
 import { reclaim } from "./reclaim.ts";
 
 /** The process that died may take a moment to let go of its journals; its QEMU may be busy, or serve somebody else. */
-const TRIES = 120;
-const RETRY_MS = 100;
-const MAX_RETRY_MS = 1000;
+export const GUARDING = { tries: 120, retryMs: 100, maxRetryMs: 1000 };
 
 /**
  * Has guests go on that a process was moving which has died: those that it had not given away. To be called once that process has
  * ended, however it did; where it has ended in order there is nothing to do. Never rejects; gives up after some minutes.
  * @param ids of the migrations, as in their journals
+ * @param patience attempts, and milliseconds from one to the next: as many times `retryMs` as there were, at most `maxRetryMs`
  */
-export async function guard(state: string, ids: readonly string[]): Promise<void> {
-  await Promise.all(ids.map((id) => guardOne(state, id)));
+export async function guard(state: string, ids: readonly string[], patience = GUARDING): Promise<void> {
+  await Promise.all(ids.map((id) => guardOne(state, id, patience)));
 }
 
-async function guardOne(state: string, id: string): Promise<void> {
-  for (let tries = 1; tries <= TRIES; tries++) {
+async function guardOne(state: string, id: string, { tries, retryMs, maxRetryMs }: typeof GUARDING): Promise<void> {
+  for (let attempt = 1; attempt <= tries; attempt++) {
     let journal: Journal | undefined;
     try {
       journal = await Journal.resume(state, { role: "source", id });
@@ -28,6 +27,6 @@ async function guardOne(state: string, id: string): Promise<void> {
     } finally {
       await journal?.release();
     }
-    await sleep(Math.min(RETRY_MS * tries, MAX_RETRY_MS));
+    await sleep(Math.min(retryMs * attempt, maxRetryMs));
   }
 }

@@ -9,6 +9,7 @@ import {
   type WordOf,
 } from "../../wire/handover.ts";
 import type { Tell } from "../tell.ts";
+import { WAITS, type Waits } from "./waits.ts";
 
 /** Words of one migration that nobody has asked for yet. */
 const MAX_WAITING = 16;
@@ -16,6 +17,12 @@ const MAX_WAITING = 16;
 /** What the destination says, by migration. The source's end of all hand-overs of a session. */
 export class Mailbox {
   readonly #talks = new Map<string, Talk>();
+  readonly #waits: Waits;
+
+  /** @param waits those that are not to be as usual */
+  constructor(waits: Partial<Waits> = {}) {
+    this.#waits = { ...WAITS, ...waits };
+  }
 
   /** Takes a TELL frame. Throws a `ProtocolError` for what a destination has no reason to say. */
   take(payload: Buffer): void {
@@ -25,7 +32,7 @@ export class Mailbox {
   }
 
   open(migration: Uint8Array, tell: Tell): Talk {
-    const talk = new Talk(migration, tell);
+    const talk = new Talk(migration, tell, this.#waits);
     this.#talks.set(migrationId(migration), talk);
     return talk;
   }
@@ -55,12 +62,14 @@ type Saying = SourceWord extends infer W ? (W extends SourceWord ? Omit<W, "migr
 /** What both ends say of one migration. */
 export class Talk {
   readonly migration: Uint8Array;
+  readonly waits: Waits;
   readonly #tell: Tell;
   readonly #words: DestinationWord[] = [];
   #wake: (() => void) | undefined;
 
-  constructor(migration: Uint8Array, tell: Tell) {
+  constructor(migration: Uint8Array, tell: Tell, waits: Waits) {
     this.migration = migration;
+    this.waits = waits;
     this.#tell = tell;
   }
 

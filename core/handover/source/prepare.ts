@@ -3,9 +3,6 @@ import type { Departing } from "./begin.ts";
 import type { DepartureContext } from "./departure-context.ts";
 import type { Talk } from "./mailbox.ts";
 
-/** A destination may have to start a QEMU. */
-const PREPARE_MS = 60_000;
-
 /** Has the destination get ready. */
 export async function prepare(
   { name, description, journal }: Departing,
@@ -16,8 +13,9 @@ export async function prepare(
   const facts = { machine, ramBytes, vcpus, accelerator, qemu, ...(cpuModel !== undefined && { cpuModel }) };
   const postcopy = options.onTimeout === "postcopy";
   const paused = !journal.entry.runs;
+  const { prepareMs } = talk.waits;
   const late = () =>
-    new LinkError(`The destination is not ready for "${name}" within ${PREPARE_MS / 1000} s: see what it says`);
+    new LinkError(`The destination is not ready for "${name}" within ${prepareMs / 1000} s: see what it says`);
   const word = { type: "prepare", name, machine: facts, paused, ...(postcopy && { postcopy }) } as const;
-  await talk.ask(word, ["prepared"], { signal, failed, timeout: PREPARE_MS, late });
+  await talk.ask(word, ["prepared"], { signal, failed, timeout: prepareMs, late });
 }

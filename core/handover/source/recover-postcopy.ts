@@ -11,10 +11,6 @@ import { finishPostcopy, type PostcopyContext } from "./postcopy.ts";
 import { standingStill } from "./standing-still.ts";
 import { type GuestStream, openStream } from "./stream.ts";
 
-/** For QEMU to notice that its stream has gone, and for both to go on over another one. */
-const PAUSE_MS = 10_000;
-const RECOVER_MS = 30_000;
-
 /** A post-copy that nobody can go on with: what one end lacks has died with the other. */
 export class GuestLost extends ShrinkerError {
   constructor(why: string) {
@@ -47,10 +43,10 @@ export async function recoverPostcopy(
     const whole = await askToRecover(talk, context);
     if (!whole) {
       if (!source) throw new GuestLost("the source's QEMU has ended, and with it what the destination lacks");
-      await pause(source);
+      await pause(source, talk.waits.pauseMs);
       stream = await openStream(journal.migration, context);
       await source.recover(stream.address);
-      const on = source.waitFor(["postcopy-active", "completed"], { signal: NEVER, timeout: RECOVER_MS });
+      const on = source.waitFor(["postcopy-active", "completed"], { signal: NEVER, timeout: talk.waits.recoverMs });
       await Promise.race([on, context.failed, stream.broken]);
       context.onPostcopy?.();
     }
@@ -64,7 +60,7 @@ export async function recoverPostcopy(
 }
 
 /** Takes QEMU from the stream that has broken, which it may not have noticed. */
-async function pause(source: QemuSource): Promise<void> {
+async function pause(source: QemuSource, timeout: number): Promise<void> {
   const { status } = await source.status();
   if (!status.startsWith("postcopy"))
     throw new GuestLost(`the source's QEMU can't send what the destination lacks: its migration is ${status}`);
@@ -72,13 +68,14 @@ async function pause(source: QemuSource): Promise<void> {
     if (!(error instanceof QmpError)) throw error;
   };
   if (status !== "postcopy-paused") await source.pausePostcopy().catch(refused);
-  await source.waitFor(["postcopy-paused"], { signal: NEVER, timeout: PAUSE_MS });
+  await source.waitFor(["postcopy-paused"], { signal: NEVER, timeout });
 }
 
 /** Has the destination wait for what it lacks. Resolves with whether it has everything. */
 async function askToRecover(talk: Talk, { signal, failed }: GiveContext): Promise<boolean> {
-  const late = () => new LinkError(`the destination is not ready to go on within ${RECOVER_MS / 1000} s`);
-  const asking = { signal, failed, timeout: RECOVER_MS, late };
+  const timeout = talk.waits.recoverMs;
+  const late = () => new LinkError(`the destination is not ready to go on within ${timeout / 1000} s`);
+  const asking = { signal, failed, timeout, late };
   try {
     return (await talk.ask({ type: "recover" }, ["prepared", "whole"], asking)).type === "whole";
   } catch (error) {

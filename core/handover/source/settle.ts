@@ -11,8 +11,6 @@ import { reclaim } from "./reclaim.ts";
 import { GuestLost, isPartial, recoverPostcopy } from "./recover-postcopy.ts";
 import { standingStill } from "./standing-still.ts";
 
-const SETTLE_MS = 30_000;
-
 /**
  * Ends a migration whose guest was given away without a word from the destination that it runs. Resolves with where the guest
  * is now, and has ended the journal; rejects where that still can't be told, and has released it.
@@ -57,8 +55,9 @@ async function ask(
   talk: Talk,
   { signal, failed }: GiveContext,
 ): Promise<"loaded" | "taken" | "lost"> {
-  const late = () => new LinkError(`it does not answer within ${SETTLE_MS / 1000} s`);
-  const asking = { signal, failed, timeout: SETTLE_MS, late, skip: true };
+  const { settleMs } = talk.waits;
+  const late = () => new LinkError(`it does not answer within ${settleMs / 1000} s`);
+  const asking = { signal, failed, timeout: settleMs, late, skip: true };
   const { state } = await talk.ask({ type: "settle" }, ["settled"], asking);
   if (state !== "unknown" && state !== "prepared") return state;
   throw new ShrinkerError("refused", `it has no record of it: is this where "${entry.name}" went?`);

@@ -7,7 +7,7 @@ import { type MigrationStatus, migrationStatus, waitForStatus } from "./status.t
 
 const POLL_MS = 20;
 /** For QEMU to notice that a stream has gone. */
-const PAUSE_MS = 10_000;
+export const PAUSE_MS = 10_000;
 
 /** A QEMU that waits for a guest. It never lets the guest run before `run`: the source may still have it. */
 export class QemuDestination {
@@ -74,9 +74,10 @@ export class QemuDestination {
   /**
    * Waits at another `uri` for a post-copy whose stream has broken, also where QEMU hasn't noticed yet. It works while QEMU itself
    * waits for a page, when it takes no other command; and again.
+   * @param ms milliseconds for QEMU to notice; then rejects with its refusal
    */
-  async recover(uri: string, signal = new AbortController().signal): Promise<void> {
-    for (const until = performance.now() + PAUSE_MS; ; ) {
+  async recover(uri: string, signal = new AbortController().signal, ms = PAUSE_MS): Promise<void> {
+    for (const until = performance.now() + ms; ; ) {
       const refused = await this.#outOfBand("migrate-recover", { uri });
       if (!refused) return;
       if (signal.aborted) throw abortReason(signal);

@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { acceptSession } from "../../../core/engine/session.ts";
+import { acceptSession } from "../../../core/engine/destination-session.ts";
 import { CancelledError } from "../../../core/errors.ts";
 import { decodeCredit, encodeControl, Open } from "../../../core/wire/control.ts";
 import { FRAME } from "../../../core/wire/numbers.ts";

@@ -14,6 +14,7 @@ import type { ClusterLink } from "../../../core/handover/source/cluster-link.ts"
 import { Mailbox } from "../../../core/handover/source/mailbox.ts";
 import type { MoveOutcome } from "../../../core/handover/source/outcome.ts";
 import { takeUp } from "../../../core/handover/source/take-up.ts";
+import type { Waits } from "../../../core/handover/source/waits.ts";
 import { type FakeVm, startFake } from "../../../core/machines/fake/fake-vm.ts";
 import type { Fault } from "../../../core/machines/fake/faults.ts";
 import { type FakeSpec, fakeSpec } from "../../../core/machines/fake/spec.ts";
@@ -91,7 +92,8 @@ export interface Destination {
   close(): Promise<void>;
 }
 
-export async function ends(): Promise<Ends> {
+/** @param b the name of the destination's state folder */
+export async function ends({ waits = {}, b = "b" }: { waits?: Partial<Waits>; b?: string } = {}): Promise<Ends> {
   const folder = mkdtempSync(join(tmpdir(), "handover-"));
   const path = (name: string) => join(folder, name);
   const vms: FakeVm[] = [];
@@ -132,7 +134,7 @@ export async function ends(): Promise<Ends> {
   };
 
   const all: Ends = {
-    ...{ a: path("a"), b: path("b"), path, violations, options, keepers },
+    ...{ a: path("a"), b: path(b), path, violations, options, keepers },
     get starts() {
       return starts;
     },
@@ -156,7 +158,7 @@ export async function ends(): Promise<Ends> {
       const sessions = new Set<Promise<unknown>>();
       const fates: Promise<ArrivalFate[]>[] = [];
       const context = {
-        ...{ state: path("b"), sockets: folder, signal: closing.signal },
+        ...{ state: path(b), sockets: folder, signal: closing.signal },
         machine: async ({ name }: { name: string }, signal: AbortSignal): Promise<WaitingMachine> => {
           const place = places.get(name);
           if (!place) throw new ShrinkerError("refused", `No guest "${name}" is expected here`);
@@ -216,7 +218,7 @@ export async function ends(): Promise<Ends> {
           };
           const serving = serve();
           sessions.add(serving);
-          const mailbox = new Mailbox();
+          const mailbox = new Mailbox(waits);
           const entrance = new TunnelEntrance();
           const session = await openSession(near, {
             ...sourceOptions,

@@ -4,7 +4,7 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { join } from "node:path";
 import { Journal, listJournals } from "../../../core/handover/journal.ts";
-import { guard } from "../../../core/handover/source/guardian.ts";
+import { GUARDING, guard } from "../../../core/handover/source/guardian.ts";
 import { scriptCommand } from "../../../core/runtime.ts";
 import { within } from "../../support/session.ts";
 import { ends } from "./ends.ts";
@@ -50,4 +50,17 @@ test("leaves what was given away, and waits for whoever still works on it", asyn
   await journal!.release();
   await within(guarding, "guardian");
   expect<string>(source.runState).toBe("running");
+});
+
+test("tries 120 times in two minutes, and leaves the rest to the next run", async () => {
+  const { tries, retryMs, maxRetryMs } = GUARDING;
+  const waits = Array.from({ length: tries }, (_, i) => Math.min(retryMs * (i + 1), maxRetryMs));
+  expect([tries, Math.round(waits.reduce((sum, ms) => sum + ms) / 60_000)]).toEqual([120, 2]);
+
+  await using busy = await ends();
+  const { source } = await stage(busy, "begun, sent", "loaded");
+  const journal = await Journal.resume(busy.a, { role: "source", id: ID });
+  await within(guard(busy.a, [ID], { tries: 3, retryMs: 1, maxRetryMs: 2 }), "guardian", 2000);
+  await journal!.release();
+  expect<unknown[]>([source.runState, await phases(busy.a)]).toEqual(["postmigrate", ["begun"]]);
 });

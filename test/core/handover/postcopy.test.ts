@@ -7,7 +7,7 @@ import { guard } from "../../../core/handover/source/guardian.ts";
 import type { FakeVm } from "../../../core/machines/fake/fake-vm.ts";
 import { QmpError } from "../../../core/machines/fake/qmp-error.ts";
 import { within } from "../../support/session.ts";
-import { type Ends, ends } from "./ends.ts";
+import { type Ends, ends, type Meddle } from "./ends.ts";
 import { type CopyStage, ID, type SourceStage, type Staged, stage } from "./staged.ts";
 import { pretend, teach } from "./switching.ts";
 
@@ -112,6 +112,22 @@ describe("a guest that is to switch", () => {
     await within(there.idle(), "receiver");
     expect([outcome!.where, states({ source, copy })]).toEqual(["source", ["running", "shutdown"]]);
     expect([await phases(pair.b), pair.violations]).toEqual([[], []]);
+  });
+
+  test("is refused where a keeper's socket would have a path of more than 107 bytes", async () => {
+    for (const more of [0, 1]) {
+      const base = await ends();
+      const length = 107 - 48 - Buffer.byteLength(`${base.path("")}/`) + more;
+      await base[Symbol.asyncDispose]();
+      await using pair = await ends({ b: "b".repeat(length) });
+      const { source, copy, there } = await busy(pair);
+      using _ = teach([source, copy], {});
+      const options = { ...LIMITS, timeoutMs: 60_000, downtimeLimitMs: 2000 };
+      const [outcome] = await within(pair.migrate(there, options), "migration", 20_000);
+      expect([outcome!.where, outcome!.error?.code]).toEqual(
+        more === 0 ? ["destination", undefined] : ["source", "refused"],
+      );
+    }
   });
 
   test("goes on here where the link has died before QEMU has switched", async () => {
@@ -239,6 +255,30 @@ describe("a post-copy that was interrupted", () => {
     expect([outcome.error, outcome.where, rest]).toEqual([undefined, "destination", DONE]);
     expect(done).toEqual(["pause there", "recover there", "pause", "resume true"]);
     expect(await phases(pair.b)).toEqual([]);
+  });
+
+  test.each([
+    ["the source's QEMU does not leave the old one", { pauseMs: 60 }, [] as string[], "prepared"],
+    ["the source's QEMU does not go on over it", { recoverMs: 60 }, ["migrate-pause"], "prepared"],
+    ["the destination does not wait for it", { recoverMs: 60 }, ["migrate-pause"], "nothing"],
+  ] as const)("is tried again later where %s in time", async (_, waits, works, says) => {
+    await using pair = await ends({ waits });
+    await interrupted(pair, "given", "taken, told", "postcopy-active", "postcopy-paused");
+    using _t = teach([], {
+      "migrate-pause": (vm) => {
+        if (works.includes("migrate-pause")) pretend(vm, "postcopy-paused");
+        return {};
+      },
+      "migrate-recover": () => ({}),
+      migrate: () => ({}),
+    });
+    const there = pair.destination();
+    await there.arrivals.recover();
+    const lost: Meddle = async ({ from, payload }) =>
+      says === "nothing" && from === "destination" && payload.includes("prepared") ? "drop" : "deliver";
+    const [outcome] = await within(pair.settle(there, { open: () => there.open(lost) }), "settling", 8000);
+    expect([outcome!.where, outcome!.error!.code, await phases(pair.a)]).toEqual(["unknown", "unsettled", ["given"]]);
+    expect(outcome!.error!.message).toContain("with --recover");
   });
 
   test.each([

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { CancelledError } from "../../../../core/errors.ts";
-import { QemuDestination } from "../../../../core/machines/qemu/destination.ts";
-import { END } from "../../../support/qmp-server.ts";
+import { PAUSE_MS, QemuDestination } from "../../../../core/machines/qemu/destination.ts";
+import { END, Refusal } from "../../../support/qmp-server.ts";
 import { within } from "../../../support/session.ts";
 import { failure } from "../nbd/connect.ts";
 import { never, openPair } from "./connect.ts";
@@ -87,6 +87,20 @@ describe("a destination", () => {
     await using it = await open({ migration: "active" });
     expect((await failure(it.destination.run())).message).toContain("not loaded yet");
     expect(it.server.orders).toEqual([]);
+  });
+
+  test("gets 10 s to leave a stream that has broken", async () => {
+    expect(PAUSE_MS).toBe(10_000);
+    await using it = await open();
+    it.server.commands["migrate-recover"] = () => {
+      throw new Refusal("not now");
+    };
+    const begun = performance.now();
+    const error = await within(failure(it.destination.recover("unix:b", never, 60)), "recovery", 2000);
+    expect(error.message).toContain("not now");
+    expect(performance.now() - begun).toBeGreaterThanOrEqual(60);
+    const asked = it.server.requests.map(({ command }) => command);
+    expect(asked.filter((command) => command === "migrate-pause").length).toBeGreaterThan(1);
   });
 
   test("is discarded, and recovers out of band", async () => {
