@@ -4,7 +4,7 @@ import { type Options, parseChoice } from "./options.ts";
 import { parseDuration } from "./units.ts";
 
 const ON_TIMEOUT = ["cancel", "stop", "postcopy"] as const;
-const SWITCHOVER_MS = 5000;
+export const SWITCHOVER_MS = 5000;
 
 /** How guests are to be copied, and for how long. Throws `usage` for what makes no sense together. */
 export function readDeparture(options: Options): DepartureOptions {

@@ -18,9 +18,9 @@ import { type LiveSummary, liveEvent, liveTable, liveVerdict } from "./live-summ
 import { needState, READ_AHEAD, readParallel } from "./settings.ts";
 
 /** How long the destination is asked whether a guest runs there that was given to it. */
-const SETTLE_MS = 60_000;
+export const SETTLE_MS = 60_000;
 /** One at a time leaves the link idle while guests are handed over; more would copy again what is written meanwhile. */
-const PARALLEL = 2;
+export const PARALLEL = 2;
 
 /** Moves guests that run. */
 export async function migrateLive(specs: readonly LiveSpec[], to: string, invocation: Invocation): Promise<number> {

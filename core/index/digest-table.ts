@@ -30,7 +30,13 @@ export class DigestTable {
   #moved = 0;
   #low = 0;
   #next = 0;
+  readonly #most: number;
   readonly #secret = randomFillSync(new Int32Array(4));
+
+  /** @param most numbers that it gives, at most and unless it is said otherwise `MAX_CONTENTS` */
+  constructor(most = MAX_CONTENTS) {
+    this.#most = Math.min(most, MAX_CONTENTS);
+  }
 
   /** The oldest number that is remembered. */
   get low(): number {
@@ -53,10 +59,10 @@ export class DigestTable {
     return found >= 0 || this.#old === undefined ? found : this.#probe(this.#old, words, at);
   }
 
-  /** Gives the next number to the digest at `words[at, at + 8)`, which must not be there yet. Throws a `RangeError` at `MAX_CONTENTS`. */
+  /** Gives the next number to the digest at `words[at, at + 8)`, which must not be there yet. Throws a `RangeError` where there is none left. */
   add(words: Int32Array, at: number): number {
     const number = this.#next;
-    if (number >= MAX_CONTENTS) throw new RangeError("the content log is full");
+    if (number >= this.#most) throw new RangeError("the content log is full");
     const within = number % BLOCK_ENTRIES;
     const block = (number - within) / BLOCK_ENTRIES - this.#firstBlock;
     if (block === this.#blocks.length) this.#blocks.push(new Int32Array(BLOCK_ENTRIES * DIGEST_WORDS));

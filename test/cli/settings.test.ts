@@ -2,10 +2,12 @@
 import { expect, test } from "bun:test";
 import { writeFileSync } from "node:fs";
 import { overConnections } from "../../cli/connections.ts";
+import { PARALLEL, SETTLE_MS } from "../../cli/live.ts";
+import { SWITCHOVER_MS } from "../../cli/live-options.ts";
 import { MIN_SPOOL_LIMIT } from "../../cli/migrate.ts";
 import { readOptions } from "../../cli/options.ts";
 import { DEFAULT_SESSIONS, MAX_SESSIONS, SPOOL_LIMIT } from "../../cli/receive.ts";
-import { readDomain, readLogLimit } from "../../cli/settings.ts";
+import { READ_AHEAD, RETURNS, readDomain, readLogLimit } from "../../cli/settings.ts";
 import { readPassphrase } from "../../cli/trust.ts";
 import { at, errorOf, inFolder } from "../transports/helpers.ts";
 
@@ -49,4 +51,10 @@ test("a spool has 64 GiB at a receiver, at least 4 GiB at a sender, and what is 
 
 test("a daemon has 8 sessions at once, and 1024 at most", () => {
   expect([DEFAULT_SESSIONS, MAX_SESSIONS]).toEqual([8, 1024]);
+});
+
+// What obeys these is tested with others.
+test("defaults of guests that move, for which no test can wait", () => {
+  expect([PARALLEL, SWITCHOVER_MS, SETTLE_MS]).toEqual([2, 5000, 60_000]);
+  expect([RETURNS, READ_AHEAD]).toEqual([{ window: 20, log: 65_536 }, 131_072]);
 });

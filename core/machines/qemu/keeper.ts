@@ -16,7 +16,7 @@ const PATIENCE_MS = 2 ** 31 - 1;
 /** Bytes that wait for a client that doesn't read. */
 const MAX_UNREAD = 2 * MAX_LINE;
 /** How often it is looked whether this is still needed; and how often QEMU has to say in a row that there is no post-copy. */
-const POLL_MS = 500;
+export const POLL_MS = 500;
 const QUIET_POLLS = 4;
 const FIRST_POLLS = 20;
 /** Statuses of a migration for which nobody can do anything any more. */

@@ -90,6 +90,46 @@ describe("a source sends", () => {
     await within(sending);
   });
 
+  test("nothing with less credit than 256 KiB, and meanwhile takes 4 MiB of its input", async () => {
+    let taken = 0;
+    const counted = function* () {
+      for (const page of pages(2000)) {
+        taken += page.length;
+        yield page;
+      }
+    };
+    const { peer, sending } = await meet(counted());
+    const least = 256 << 10;
+    await peer.send(FRAME.CREDIT, credit(least - 1));
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    expect(peer.got.some(({ type }) => type === FRAME.BATCH)).toBe(false);
+    expect(taken).toBeGreaterThanOrEqual(4 << 20);
+    expect(taken).toBeLessThanOrEqual((4 << 20) + 4096);
+    await peer.send(FRAME.CREDIT, credit(least));
+    await within(peer.expect(FRAME.BATCH));
+    await peer.connection.destroy();
+    await within(sending);
+  });
+
+  test("one batch to who acknowledges nothing, and makes six more of what it reads", async () => {
+    let taken = 0;
+    const counted = function* () {
+      for (const page of pages(4000)) {
+        taken += page.length;
+        yield page;
+      }
+    };
+    const { peer, sending } = await meet(counted());
+    await peer.send(FRAME.CREDIT, credit(64 << 20));
+    const { plain } = decodeBatch((await within(peer.expect(FRAME.BATCH))).payload).header;
+    while (taken < (4 << 20) + 7 * plain) await within(new Promise((resolve) => setTimeout(resolve, 5)));
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    expect(peer.got.some(({ type }) => type === FRAME.BATCH)).toBe(false);
+    expect(Math.round((taken - (4 << 20)) / plain)).toBe(7);
+    await peer.connection.destroy();
+    await within(sending);
+  });
+
   test("nothing more of a stream that the destination has given up, and the others", async () => {
     const { peer, sending } = await meet(pages(2000));
     await peer.send(FRAME.CREDIT, credit(8 << 20));

@@ -274,6 +274,30 @@ describe("a source", () => {
     await refused(/more than 128 streams at once/);
   });
 
+  test("has 128 streams written at once, whatever it gives up: further ones wait, without credit", async () => {
+    let opened = 0;
+    const gate = Promise.withResolvers<void>();
+    const target = {
+      async open() {
+        opened++;
+        await gate.promise;
+        throw new ShrinkerError("input", "the disk is gone");
+      },
+    };
+    const { peer, open } = await meet({ target });
+    for (let i = 1; i <= 130; i++) {
+      await open(i);
+      const gone = { stream: i, code: "input", message: "it is gone" } as const;
+      if (i <= 128) await peer.send(FRAME.RESET, encodeControl(Reset, gone));
+    }
+    while (opened < 128) await new Promise((resolve) => setTimeout(resolve, 1));
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    expect([opened, peer.got.some(({ type }) => type === FRAME.CREDIT)]).toEqual([128, false]);
+    gate.resolve();
+    while (opened < 130) await new Promise((resolve) => setTimeout(resolve, 1));
+    await peer.connection.destroy();
+  });
+
   test("has 2^31 - 1 streams in all", async () => {
     const last = 2 ** 31 - 1;
     const { peer, open, refused } = await meet();

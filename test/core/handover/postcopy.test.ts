@@ -258,10 +258,28 @@ describe("a post-copy that was interrupted", () => {
   });
 
   test.each([
-    ["the source's QEMU does not leave the old one", { pauseMs: 60 }, [] as string[], "prepared"],
-    ["the source's QEMU does not go on over it", { recoverMs: 60 }, ["migrate-pause"], "prepared"],
-    ["the destination does not wait for it", { recoverMs: 60 }, ["migrate-pause"], "nothing"],
-  ] as const)("is tried again later where %s in time", async (_, waits, works, says) => {
+    [
+      "the source's QEMU does not leave the old one",
+      { pauseMs: 60 },
+      [] as string[],
+      "prepared",
+      "is not postcopy-paused within 0.06 s",
+    ],
+    [
+      "the source's QEMU does not go on over it",
+      { recoverMs: 60 },
+      ["migrate-pause"],
+      "prepared",
+      "is not postcopy-active or completed within 0.06 s",
+    ],
+    [
+      "the destination does not wait for it",
+      { recoverMs: 60 },
+      ["migrate-pause"],
+      "nothing",
+      "not ready to go on within 0.06 s",
+    ],
+  ] as const)("is tried again later where %s in time", async (_, waits, works, says, why) => {
     await using pair = await ends({ waits });
     await interrupted(pair, "given", "taken, told", "postcopy-active", "postcopy-paused");
     using _t = teach([], {
@@ -278,6 +296,7 @@ describe("a post-copy that was interrupted", () => {
       says === "nothing" && from === "destination" && payload.includes("prepared") ? "drop" : "deliver";
     const [outcome] = await within(pair.settle(there, { open: () => there.open(lost) }), "settling", 8000);
     expect([outcome!.where, outcome!.error!.code, await phases(pair.a)]).toEqual(["unknown", "unsettled", ["given"]]);
+    expect(outcome!.error!.message).toContain(why);
     expect(outcome!.error!.message).toContain("with --recover");
   });
 

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import { DigestTable } from "../../../core/index/digest-table.ts";
+import { DigestTable, MAX_CONTENTS } from "../../../core/index/digest-table.ts";
 
 const WORDS = 8;
 const DIGEST_BYTES = 32;
@@ -234,6 +234,15 @@ describe("digest table", () => {
     };
     const [a, b] = [probes(), probes()];
     expect(a.some((reads, n) => reads !== b[n])).toBe(true);
+  });
+
+  test("has 2^32 - 2 numbers, or as many as it is told", () => {
+    expect(MAX_CONTENTS).toBe(2 ** 32 - 2);
+    const table = new DigestTable(3);
+    addMany(table, 0, 3);
+    table.forget(3);
+    expect(() => table.add(digest(3), 0)).toThrow(RangeError);
+    expect(table.next).toBe(3);
   });
 
   test("is empty at first, and small", () => {

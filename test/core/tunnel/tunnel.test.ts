@@ -285,6 +285,7 @@ test("a session that ends breaks all of its connections, also those that nobody 
 });
 
 test("as many connections as are allowed are carried at once, and again", async () => {
+  expect(MAX_CONNECTIONS).toBe(96);
   await using tunnel = await openTunnel({ echo });
   for (const round of [1, 2]) {
     const all = Array.from({ length: MAX_CONNECTIONS }, () => tunnel.connect("echo"));

@@ -2,7 +2,7 @@
 import { expect, test } from "bun:test";
 import { existsSync, statSync } from "node:fs";
 import { connect } from "node:net";
-import { QmpKeeper } from "../../../../core/machines/qemu/keeper.ts";
+import { POLL_MS, QmpKeeper } from "../../../../core/machines/qemu/keeper.ts";
 import { QmpClient, QmpError, QmpTimeout } from "../../../../core/machines/qemu/qmp.ts";
 import { Refusal, SILENCE } from "../../../support/qmp-server.ts";
 import { within } from "../../../support/session.ts";
@@ -75,7 +75,7 @@ test("QEMU is never asked so much that it would read nothing more, not even out 
     await client.close();
   }
   const { requests } = kept.server;
-  expect(requests.filter(({ command }) => command === "query-status").length).toBeLessThanOrEqual(4);
+  expect(requests.filter(({ command }) => command === "query-status").length).toBe(4);
   expect(requests.filter(({ outOfBand }) => outOfBand).length).toBe(5);
 });
 
@@ -84,6 +84,7 @@ test.each([
   ["no object", "[1]\n"],
   ["no command", "{}\n"],
   ["a number", `{"execute": 1}\n`],
+  ["more than 4 MiB without an end", "x".repeat((4 << 20) + 1)],
   ["a command that is too long", `{"execute":"${"x".repeat(300)}"}\n`],
 ])("a client that says %s is dropped, and the next one served", async (_, text) => {
   await using kept = await open({ "query-name": {} });
@@ -133,6 +134,64 @@ test("it does not stay for a guest that never comes", async () => {
   await client.close();
   await within(kept.keeper.closed, "end");
   expect(existsSync(kept.socket)).toBe(false);
+});
+
+test("it ends when QEMU says four times in a row that there is no post-copy, and 24 times before the first client", async () => {
+  expect(POLL_MS).toBe(500);
+  for (const [clients, most] of [
+    [0, 24],
+    [1, 4],
+  ] as const) {
+    await using kept = await open({ "query-migrate": { status: "setup" }, "query-name": {} }, 5);
+    let before = 0;
+    if (clients > 0) {
+      const client = await kept.client();
+      await client.execute("query-name");
+      before = kept.server.requests.length;
+      await client.close();
+    }
+    await within(kept.keeper.closed, "end");
+    const asked = kept.server.requests.length - before;
+    // It asks once more before it looks at what it has heard.
+    expect([clients, asked >= most && asked <= most + 1]).toEqual([clients, true]);
+  }
+});
+
+test("one client waits for another to go, and no more", async () => {
+  await using kept = await open({ "query-name": {} });
+  const first = await kept.client();
+  const second = connect(kept.socket);
+  const dropped = new Promise((resolve) => second.on("error", () => {}).on("close", resolve));
+  await new Promise((resolve) => second.resume().on("connect", resolve));
+  const third = kept.client();
+  await within(dropped, "end of the second");
+  await first.close();
+  const served = await within(third, "third client");
+  expect(await served.execute("query-name")).toEqual({});
+  await served.close();
+});
+
+test("a client that leaves more than 8 MiB unread is dropped", async () => {
+  await using kept = await open();
+  const lazy = connect(kept.socket);
+  lazy.on("error", () => {});
+  await new Promise((resolve) => lazy.once("data", resolve));
+  lazy.pause();
+  let served = false;
+  const next = kept.client().then((client) => {
+    served = true;
+    return client;
+  });
+  next.catch(() => {});
+  const say = async (times: number) => {
+    for (let i = 0; i < times; i++) kept.server.event("LARGE", { data: "x".repeat(1 << 20) });
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  };
+  await say(7);
+  expect(served).toBe(false);
+  await say(5);
+  await (await within(next, "next client")).close();
+  lazy.destroy();
 });
 
 test("it takes no other's place", async () => {
