@@ -234,6 +234,18 @@ describe("batches made by hand", () => {
     await refused(/credit/);
   });
 
+  test("are refused where their stream would be longer than 2^53 - 1", async () => {
+    const { peer, open, batch, refused } = await meet({ target: memoryTarget(() => ({ zeros: async () => {} })) });
+    await open(1);
+    await peer.expect(FRAME.CREDIT);
+    const most = { ops: [{ zero: 2 ** 53 - 1 }] };
+    await batch(most);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    expect(peer.got.some(({ type }) => type === FRAME.ABORT)).toBe(false);
+    await batch({ previous: handMade(most).digest, ops: [{ zero: 1 }] });
+    await refused(/too long/);
+  });
+
   test.each([
     ["literals", COLUMN.LITERALS, 2 << 20],
     ["contents", COLUMN.CONTENTS, 1 << 20],
