@@ -50,10 +50,11 @@ const rows = rowsOf(readFileSync(join(ROOT, "docs", "limits.md"), "utf8"));
 test("what enforces each bound is there, or is another program", () => {
   const wrong = rows.flatMap(({ line, cells: { where } }) => {
     if (where === undefined) return [];
-    if (quoted(where).length === 0) return /\b(Bun|Deno|QEMU|qemu-nbd|Linux)\b/.test(where) ? [] : [{ line, where }];
+    if (quoted(where).length === 0)
+      return /\b(Bun|Deno|QEMU|qemu-nbd|Linux)\b/.test(where) ? [] : [{ line, what: where }];
     return pathsOf(where)
       .filter((path) => !existsSync(join(ROOT, path)))
-      .map((path) => ({ line, path }));
+      .map((what) => ({ line, what }));
   });
   expect(wrong).toEqual([]);
 });
@@ -64,10 +65,10 @@ test("what tests each bound is there", () => {
   const wrong = tested.flatMap(({ line, cells: { where = "", test: cell = "" } }) => {
     const files = quoted(cell);
     // What is another program's has no test here.
-    if (files.length === 0 && quoted(where).length > 0) return [{ line, cell }];
+    if (files.length === 0 && quoted(where).length > 0) return [{ line, what: cell }];
     return files
       .filter((file) => !/^[\w./-]+\.test\.ts$/.test(file) || !existsSync(join(ROOT, "test", file)))
-      .map((file) => ({ line, file }));
+      .map((what) => ({ line, what }));
   });
   expect(wrong).toEqual([]);
 });
