@@ -9,11 +9,10 @@ import type { Link } from "./link.ts";
 import { asShrinkerError, heard, told } from "./told.ts";
 
 /**
- * Bytes that may wait for the sinks of all streams together, and for one: what is on its way counts, so a third of all for the first
- * stream lets it fill 1 Gbit/s with a round trip of 100 ms, and as much again in buffers.
+ * Bytes that may wait for the sinks of all streams together, and for one at least: what is on its way counts, so a third of all for
+ * the first stream lets it fill 1 Gbit/s with a round trip of 100 ms, and as much again in buffers.
  */
 const SESSION_WINDOW = 64 << 20;
-const STREAM_WINDOW = 24 << 20;
 const MIN_WINDOW = 1 << 20;
 /** Streams that have failed, of which batches may still be on the way; older ones are forgotten. */
 const MAX_FAILED = 2048;
@@ -157,7 +156,7 @@ export class ReceivedStreams {
   #window(): number {
     let taken = 0;
     for (const stream of this.#running.keys()) taken += stream.window;
-    return Math.max(MIN_WINDOW, Math.min(STREAM_WINDOW, Math.floor((SESSION_WINDOW - taken) / 3)));
+    return Math.max(MIN_WINDOW, Math.floor((SESSION_WINDOW - taken) / 3));
   }
 
   /** Runs a stream, as soon as few enough others are being written. */
