@@ -24,7 +24,9 @@ async function openTunnel(name: string, from: string, to: string) {
   const link = unix(`${name}.link`);
   const receiver = startCli(["receive", "--listen", link, "--once", "--json", "--service", `vm=${to}`]);
   await receiver.said(/"listening"/);
-  const tunnel = startCli(["tunnel", "--to", link, "--once", "--json", "--service", `vm=${from}`]);
+  // A codec of its own choice may be none, where the link is fast and the processors are short of time.
+  const codec = ["--compress", "zstd"];
+  const tunnel = startCli(["tunnel", "--to", link, "--once", "--json", ...codec, "--service", `vm=${from}`]);
   await tunnel.said(/"listening","service":"vm"/);
   return {
     tunnel,
