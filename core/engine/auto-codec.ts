@@ -1,5 +1,6 @@
 import { CODEC } from "../wire/numbers.ts";
 import type { CodecPolicy } from "./codec-policy.ts";
+import { RecentRate } from "./recent-rate.ts";
 import { threadDemand } from "./thread-demand.ts";
 
 /** Measurements older than this hardly count. */
@@ -58,10 +59,8 @@ export function autoCodec(
   let wireMs = 0;
   let wireAt = Number.NEGATIVE_INFINITY;
   let linkSpare = 0;
-  // New bytes that were encoded of late, in what time.
-  let freshBytes = 0;
-  let freshMs = 0;
-  let freshAt = Number.NaN;
+  /** Of new bytes that were encoded. */
+  let fresh: RecentRate | undefined;
   let shortAt = Number.NEGATIVE_INFINITY;
 
   const linkRate = () => (now() - wireAt < LINK_MEMORY_MS ? wireBytes / wireMs : Number.POSITIVE_INFINITY);
@@ -70,7 +69,7 @@ export function autoCodec(
     if (demand() > SHORT_OF_TIME) shortAt = now();
     return now() - shortAt < SHORT_MEMORY_MS;
   };
-  const takesAll = () => linkSpare > FAST_LINK && freshMs > 0 && linkSpare > freshBytes / freshMs;
+  const takesAll = () => fresh?.rate !== undefined && linkSpare > Math.max(FAST_LINK, fresh.rate);
   /** Whether the codec that makes the least of a page is fast enough by far: then no other can be worth a try. */
   const sufficient = () => current === zstd && zstd.speed > (linkRate() / zstd.ratio) * MARGIN;
 
@@ -99,11 +98,8 @@ export function autoCodec(
       return current.codec;
     },
     encoded(codec, bytes, wire, ms) {
-      const at = now();
-      const kept = Math.exp((freshAt - at) / MEMORY_MS) || 0;
-      freshBytes = freshBytes * kept + bytes;
-      freshMs = freshMs * kept + (at - freshAt || 0);
-      freshAt = at;
+      fresh ??= new RecentRate(now);
+      fresh.add(bytes);
       const estimate = all.find((candidate) => candidate.codec === codec);
       if (!estimate || bytes === 0) return;
       looked++;

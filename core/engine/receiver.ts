@@ -120,6 +120,7 @@ export class Receiver {
       if (!found || this.#finder.missing.some) return;
       const { pieces, counters } = await this.#resolver.resolve(batch, found, stream.digest);
       addCounters(this.counters, counters);
+      // A copy: the frame's memory, of which the header's is a view, is given back.
       stream.put(pieces, counters, Buffer.from(header.digest), cost);
       frame.release?.();
       if (found.digests.length > 0 && this.#link.duplex)

@@ -223,6 +223,7 @@ export class Resolver {
   #view(slot: number): Uint8Array {
     if (slot < 0) return this.#referred.views[-1 - slot]!;
     if (this.#newPages === this.#ownNew.bytes) return this.#ownNew.views[slot]!;
+    // Made anew for each page, as these lie elsewhere in each batch: that costs less than to copy the page to where it has a view.
     const { buffer, byteOffset } = this.#newPages;
     return new Uint8Array(buffer, byteOffset + slot * PAGE_SIZE, PAGE_SIZE);
   }

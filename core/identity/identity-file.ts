@@ -1,4 +1,5 @@
 import { stat } from "node:fs/promises";
+import { stampOf } from "../files/stamp.ts";
 import type { Identity } from "./identity.ts";
 
 /** The identity of a process that may outlive its key: read again when its file was replaced, as `rotate` does it. */
@@ -29,7 +30,8 @@ export class IdentityFile {
   }
 
   async #reload(): Promise<Identity> {
-    const stamp = await stampOf(this.#path);
+    const found = await stat(this.#path, { bigint: true }).catch(() => undefined);
+    const stamp = found && stampOf(found);
     if (this.#identity && stamp === this.#stamp) return this.#identity;
     // Before it is read: what is written meanwhile is read the next time.
     this.#stamp = stamp;
@@ -41,9 +43,4 @@ export class IdentityFile {
     }
     return this.#identity;
   }
-}
-
-async function stampOf(path: string): Promise<string> {
-  const found = await stat(path, { bigint: true }).catch(() => undefined);
-  return found ? `${found.ino} ${found.mtimeNs} ${found.size}` : "";
 }

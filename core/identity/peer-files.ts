@@ -2,6 +2,7 @@ import { constants, promises as fs } from "node:fs";
 import { mkdir } from "node:fs/promises";
 import { dirname } from "node:path";
 import { fileError, isMissing, ShrinkerError } from "../errors.ts";
+import { stampOf } from "../files/stamp.ts";
 import { writeWhole } from "../files/whole.ts";
 import { type AuthorizedPeer, parseAuthorizedPeers } from "./authorized-peers.ts";
 import { type KnownPeers, parseKnownPeers } from "./known-peers.ts";
@@ -21,7 +22,7 @@ export async function readPeerFile(path: string): Promise<{ text: string; stamp:
     if (stat.size > MAX_PEER_FILE) throw new ShrinkerError("input", `Cannot read "${path}": it is bigger than 1 MiB`);
     const bytes = Buffer.alloc(Number(stat.size));
     const { bytesRead } = await handle.read(bytes, 0, bytes.length, 0);
-    return { text: bytes.toString("utf8", 0, bytesRead), stamp: `${stat.ino} ${stat.mtimeNs} ${stat.size}` };
+    return { text: bytes.toString("utf8", 0, bytesRead), stamp: stampOf(stat) };
   } catch (error) {
     if (isMissing(error)) return undefined;
     throw fileError("Cannot read", path, error);
@@ -56,7 +57,7 @@ export class AuthorizedPeers {
   /** Empty where there is no such file. Rejects for one that can't be read: then nobody may. */
   async current(): Promise<ReadonlyMap<string, AuthorizedPeer>> {
     const stat = await fs.stat(this.path, { bigint: true }).catch(() => undefined);
-    if (stat && `${stat.ino} ${stat.mtimeNs} ${stat.size}` === this.#stamp) return this.#peers;
+    if (stat && stampOf(stat) === this.#stamp) return this.#peers;
     const file = await readPeerFile(this.path);
     this.#stamp = undefined;
     this.#peers = file ? parseAuthorizedPeers(file.text, this.path) : new Map();

@@ -13,7 +13,10 @@ export interface TableOptions {
   readonly limit: number;
 }
 
-/** Rows to run, by a part of their names; for whoever looks at one of them. */
+/**
+ * Rows to run, by a part of their names; for whoever looks at one of them. Not by the filter of the test runner: rows that it leaves
+ * out would be begun all the same, and be left with their processes when it ends.
+ */
 const only = process.env.LIVE_ROWS;
 
 export function testRows(rows: readonly Row[], { machines, atOnce, limit }: TableOptions): void {
