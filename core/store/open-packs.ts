@@ -33,22 +33,25 @@ export class OpenPacks {
       return await use(await pack.handle, path);
     } finally {
       pack.readers--;
-      this.#trim(KEPT);
+      await this.#trim(KEPT);
     }
   }
 
   /** To be called when nobody reads any more. */
   close(): void {
-    this.#trim(0);
+    void this.#trim(0);
   }
 
-  #trim(kept: number): void {
+  /** Resolves when the files are closed: who reads next may open another, and the number of descriptors is bounded. Never rejects. */
+  async #trim(kept: number): Promise<void> {
+    const closed: Promise<void>[] = [];
     for (const [number, { handle, readers }] of this.#packs) {
-      if (this.#packs.size <= kept) return;
+      if (this.#packs.size <= kept) break;
       if (readers > 0) continue;
       this.#packs.delete(number);
-      void handle.then((open) => open.close()).catch(() => {});
+      closed.push(handle.then((open) => open.close()).catch(() => {}));
     }
+    if (closed.length > 0) await Promise.all(closed);
   }
 }
 

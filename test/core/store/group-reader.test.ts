@@ -63,7 +63,12 @@ test("eight are read at once, however many are asked for", async () => {
   let open: number | undefined;
   const use = () => {
     // All have asked to open theirs before the first has read of it.
-    open ??= readdirSync("/proc/self/fd").filter((fd) => linkOf(fd).startsWith(folder.path)).length;
+    // Deno has a second descriptor of a file while it reads.
+    open ??= new Set(
+      readdirSync("/proc/self/fd")
+        .map(linkOf)
+        .filter((path) => path.startsWith(folder.path)),
+    ).size;
   };
   await Promise.all(packs.map((pack) => reader.read({ pack, offset: PACK_HEADER }, use)));
   expect(open).toBeGreaterThan(1);
