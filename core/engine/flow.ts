@@ -1,5 +1,6 @@
-/** What may wait in buffers beyond a round trip. */
+/** What may wait in buffers beyond a round trip, and while somebody waits for what comes behind it. */
 const QUEUE_MS = 50;
+const SHORT_QUEUE_MS = 10;
 /** The limit grows from here, by acknowledgement, as long as the link takes more. */
 const MIN_IN_FLIGHT = 256 << 10;
 /** Probing: the limit is this much above what was delivered, so that a faster link is found. */
@@ -32,6 +33,7 @@ export class Flow {
   #waiting: (() => void)[] = [];
   #paused = false;
   #closed = false;
+  #queueMs = QUEUE_MS;
   /** Milliseconds that senders spent waiting for room. */
   waited = 0;
 
@@ -64,7 +66,13 @@ export class Flow {
   get limit(): number {
     if (this.#probing) return 1;
     if (this.#rate === 0) return MIN_IN_FLIGHT;
-    return Math.max(MIN_IN_FLIGHT, this.#rate * (this.#roundTrip + QUEUE_MS) * GAIN);
+    return Math.max(MIN_IN_FLIGHT, this.#rate * (this.#roundTrip + this.#queueMs) * GAIN);
+  }
+
+  /** Whether little is to wait in buffers, as somebody stands still until what comes next has arrived. */
+  set hurried(on: boolean) {
+    this.#queueMs = on ? SHORT_QUEUE_MS : QUEUE_MS;
+    if (!on) this.#wake();
   }
 
   /** Resolves when another frame may be sent, or the flow is closed. */

@@ -61,6 +61,8 @@ export class Sender {
   readonly #known = new KnownLedger();
   readonly #streams = new Map<number, OutStream>();
   readonly #free: Batch[] = [];
+  /** Services whose streams come before all others. */
+  readonly #urgent = new Set<string>();
   readonly #encoder: BatchEncoder;
   readonly #classifier: Classifier;
   readonly #worker = new PageWorker();
@@ -117,6 +119,20 @@ export class Sender {
     } finally {
       signal.removeEventListener("abort", unblock);
     }
+  }
+
+  /**
+   * Has the streams of a service go before all others, and little wait on the way, until the function is called that it returns: a
+   * guest stands still.
+   */
+  hurry(service: string): () => void {
+    this.#urgent.add(service);
+    this.#link.flow.hurried = true;
+    return () => {
+      this.#urgent.delete(service);
+      this.#link.flow.hurried = this.#urgent.size > 0;
+      this.#pump();
+    };
   }
 
   credit(id: number, total: number): void {
@@ -236,14 +252,13 @@ export class Sender {
 
   /** The stream whose turn it is. */
   #next(): OutStream | undefined {
-    let first: OutStream | undefined;
+    let [first, best] = [undefined as OutStream | undefined, Number.POSITIVE_INFINITY];
+    // One of another: what is urgent must not find a queue of what is not.
+    const most = this.#urgent.size > 0 && this.#made - this.#free.length > 1 ? 2 : 4;
     for (const stream of this.#streams.values()) {
-      if (!stream.ready) continue;
-      first ??= stream;
-      if (stream.id > this.#turn) {
-        first = stream;
-        break;
-      }
+      const { service } = stream.info;
+      const rank = (service !== undefined && this.#urgent.has(service) ? 0 : 2) + (stream.id > this.#turn ? 0 : 1);
+      if (rank < Math.min(best, most) && stream.ready) [first, best] = [stream, rank];
     }
     if (first) this.#turn = first.id;
     return first;

@@ -20,8 +20,8 @@ export interface WanOptions {
   /** Bytes a second in each direction, of all connections together. */
   readonly rate: number;
   /**
-   * Bytes that one connection may have on its way, once it has grown to that as TCP does. Without it a connection has what
-   * fills the way, from its beginning.
+   * Bytes that one connection may have on its way, once it has grown to that as TCP does. Without it a connection has twice what
+   * fills the way, from its beginning: with no more than that, each millisecond by which this process is late would be lost.
    */
   readonly window?: number;
   /** The part of the packets that is lost; only with a `window`. */
@@ -74,7 +74,7 @@ export async function startWan({ listen, to, delay, rate, window, loss = 0, onDe
   const paths = { up: new Path(rate, delay), down: new Path(rate, delay) };
   const newFlow = () =>
     window === undefined
-      ? fixed(Math.max(LEAST_BYTES, (rate * roundTrip) / 1000))
+      ? fixed(Math.max(LEAST_BYTES, (2 * rate * roundTrip) / 1000))
       : new TcpFlow({ window, loss, roundTrip, random: Math.random });
   const bytes = { up: 0, down: 0 };
   const open = new Set<Link>();

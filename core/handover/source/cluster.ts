@@ -13,7 +13,7 @@ import type { Left } from "./take-up.ts";
 export interface ClusterOptions extends DepartureOptions, SettleOptions {
   /** Where guests go, as in their journals. */
   readonly to: string;
-  /** How many guests move at once; the others follow in their order. */
+  /** How many guests are copied at once; the others follow in their order. */
   readonly parallel: number;
   readonly onPhase: (name: string, phase: Phase) => void;
   readonly onOutcome: (outcome: MoveOutcome) => void;
@@ -41,9 +41,17 @@ export async function moveCluster(
     await forgetAborted(link, left.aborted, options);
     await settleGiven(link, left.given, options, note);
     const queue = [...departing];
+    // While one is handed over the next is copied, but no further one before it has ended.
     const work = async () => {
-      for (let next = queue.shift(); next; next = queue.shift())
-        note(signal.aborted ? await cancelled(next) : await moveOne(next, link, options));
+      let before: Promise<void> | undefined;
+      for (let next = queue.shift(); next; next = queue.shift()) {
+        const copied = Promise.withResolvers<void>();
+        const moved = (signal.aborted ? cancelled(next) : moveOne(next, link, options, copied.resolve)).then(note);
+        await Promise.race([copied.promise, moved]);
+        await before;
+        before = moved;
+      }
+      await before;
     };
     await Promise.all(Array.from({ length: Math.max(1, options.parallel) }, work));
     await endSession(link, signal);
@@ -61,12 +69,19 @@ export async function moveCluster(
   return [...outcomes.values()];
 }
 
-async function moveOne(departing: Departing, link: ClusterLink, options: ClusterOptions): Promise<MoveOutcome> {
+/** @param onCopied called when another can be copied */
+async function moveOne(
+  departing: Departing,
+  link: ClusterLink,
+  options: ClusterOptions,
+  onCopied: () => void,
+): Promise<MoveOutcome> {
   const { name } = departing;
   const { session, mailbox, entrance } = link;
   return depart(departing, {
     ...{ mailbox, entrance, options, sender: session.sender, failed: session.failed, tell: session.tell },
     ...{ signal: options.signal, listenLocal: options.listenLocal },
+    onCopied,
     onPhase: (phase: Phase) => options.onPhase(name, phase),
     onStatus: (status: MigrationStatus) => options.onStatus(name, status),
     onPostcopy: () => options.onPostcopy(name),

@@ -24,6 +24,8 @@ export interface DepartureContext extends StreamContext {
   readonly options: DepartureOptions;
   readonly signal: AbortSignal;
   readonly onPhase: (phase: Phase) => void;
+  /** QEMU has written all of the guest: from now on another can be copied. */
+  readonly onCopied: () => void;
   readonly onStatus: (status: MigrationStatus) => void;
   /** From now on the guest can't be taken back: it goes on by post-copy. */
   readonly onPostcopy: () => void;

@@ -1,6 +1,7 @@
 import { asShrinkerError } from "../../engine/told.ts";
 import { abortReason } from "../../errors.ts";
 import { QemuSource } from "../../machines/qemu/source.ts";
+import { machineService } from "../../wire/handover.ts";
 import type { Departing } from "./begin.ts";
 import type { DepartureContext } from "./departure-context.ts";
 import { finish, type Given, leave } from "./finish.ts";
@@ -21,6 +22,7 @@ export async function depart(departing: Departing, context: DepartureContext): P
   const { journal, machine } = departing;
   const talk = context.mailbox.open(journal.migration, context.tell);
   const clock = startClock(machine);
+  const hurry = hurryWhileStopped(departing, context);
   try {
     const given = await copyAndGive(departing, context, talk).finally(clock.stop);
     if ("where" in given) return given;
@@ -32,6 +34,7 @@ export async function depart(departing: Departing, context: DepartureContext): P
       return clock.departed();
     });
   } finally {
+    hurry.stop();
     context.mailbox.close(talk);
   }
 }
@@ -66,6 +69,25 @@ async function copyAndGive(departing: Departing, context: DepartureContext, talk
     const error = await takeBack(back, talk, asShrinkerError(thrown));
     return { name, where: "source", departed: undefined, error };
   }
+}
+
+/** Has the guest's stream go before those of others from when it stands still, until it runs again or is handed over. */
+function hurryWhileStopped({ machine: { qmp }, journal }: Departing, { sender }: DepartureContext) {
+  let calm: (() => void) | undefined;
+  const unlisten = qmp.onEvent(({ event }) => {
+    if (event === "STOP") calm ??= sender.hurry(machineService(journal.migration));
+    if (event === "RESUME") stop();
+  });
+  function stop(): void {
+    calm?.();
+    calm = undefined;
+  }
+  return {
+    stop() {
+      unlisten();
+      stop();
+    },
+  };
 }
 
 /** Measures a departure from now on; the guest's stop as long as it isn't stopped itself. */

@@ -50,7 +50,8 @@ export async function perform(
     const copied = machine.waitFor(wanted, { signal, onStatus }).then(
       async ({ status }) => {
         const whole = status === "completed";
-        if (!whole) await Promise.race([loaded, finishPostcopy(machine, stream, context, signal)]);
+        if (whole) context.onCopied();
+        else await Promise.race([loaded, finishPostcopy(machine, stream, context, signal)]);
         return whole;
       },
       async (error) => {

@@ -1,6 +1,9 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { fixedCodec } from "../../../core/engine/codec-policy.ts";
+import { acceptSession } from "../../../core/engine/destination-session.ts";
+import { sendAll } from "../../../core/engine/migration.ts";
+import { openSession } from "../../../core/engine/source-session.ts";
 import { CancelledError, LinkError, ShrinkerError } from "../../../core/errors.ts";
 import type { StreamSource } from "../../../core/machines/machine.ts";
 import { limitRate } from "../../../core/transport/limit.ts";
@@ -9,6 +12,7 @@ import { memoryPair } from "../../../transports/memory.ts";
 import { transports } from "../../../transports/registry.ts";
 import { corruptAt, cutAfter, faulty, stall } from "../../support/faults.ts";
 import {
+  destinationOptions,
   memoryTarget,
   migrate,
   migrateBoth,
@@ -18,6 +22,7 @@ import {
   recorder,
   send,
   source,
+  sourceOptions,
   within,
 } from "../../support/session.ts";
 import { noise, text } from "./contents.ts";
@@ -104,6 +109,40 @@ test("streams that all have input take turns", async () => {
     const firsts = order.slice(0, 8 * count);
     for (let i = 0; i < count; i++) expect(firsts.filter((name) => name === `${i}`).length).toBeGreaterThan(4);
   }
+}, 30_000);
+
+test("streams of a service that is in a hurry go first, until it is over", async () => {
+  const order: string[] = [];
+  const target = memoryTarget(({ name }) => ({ write: async () => void order.push(name) }));
+  const [near, far] = memoryPair();
+  const returns = { window: 20, log: 4096 };
+  const [session, receiving] = await Promise.all([
+    openSession(limitRate(near, 60e6), { ...sourceOptions, ...none, returns, target: memoryTarget() }),
+    acceptSession(far, { ...destinationOptions, returns, target }),
+  ]);
+  const received = receiving.run();
+  const calm = session.sender.hurry("urgent");
+  const of = (name: string, connection: number, seed: number): StreamSource => {
+    // Made beforehand, as the link is to be what they wait for.
+    const all = Array.from({ length: 12 }, (_, i) =>
+      Buffer.concat(Array.from({ length: 256 }, (_, k) => noise(seed + i * 256 + k))),
+    );
+    const { info, pieces } = source(name, "raw", all);
+    return { info: { ...info, connection, service: name }, pieces };
+  };
+  const sources = [of("other", 1, 0), of("urgent", 2, 10_000), of("third", 3, 20_000)];
+  const sending = sendAll(session, sources, true, { parallel: 3, signal: new AbortController().signal });
+  await within(
+    (async () => {
+      while (order.filter((name) => name === "urgent").length < 8)
+        await new Promise((resolve) => setTimeout(resolve, 1));
+    })(),
+  );
+  const since = order.slice(order.indexOf("urgent"));
+  calm();
+  await within(Promise.all([sending, received]));
+  expect(since.filter((name) => name === "urgent").length / since.length).toBeGreaterThan(0.8);
+  expect(target.all.map(({ ends }) => ends)).toEqual([["commit"], ["commit"], ["commit"]]);
 }, 30_000);
 
 describe("a sink that fails", () => {

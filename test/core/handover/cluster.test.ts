@@ -1,0 +1,90 @@
+// Several guests: how many are copied at once, and which of them goes first.
+import { expect, test } from "bun:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { type ClusterOptions, moveCluster } from "../../../core/handover/source/cluster.ts";
+import { decodeSourceWord, machineService } from "../../../core/wire/handover.ts";
+import { within } from "../../support/session.ts";
+import { type Destination, type Ends, ends, type Meddle } from "./ends.ts";
+
+const NOTHING_LEFT = { given: [], aborted: [] };
+
+async function guests(pair: Ends, names: readonly string[]) {
+  const departing = [];
+  for (const name of names) {
+    await pair.source({ name, socket: name });
+    await pair.place(name);
+    departing.push(await pair.begin());
+  }
+  return departing;
+}
+
+async function reached(condition: () => boolean): Promise<void> {
+  while (!condition()) await sleep(2);
+}
+
+test("while one is handed over the next is copied, and no further one", async () => {
+  await using pair = await ends();
+  const departing = await guests(pair, ["web", "db", "mail"]);
+  const held = Promise.withResolvers<void>();
+  let given = 0;
+  const meddle: Meddle = async ({ from, payload }) => {
+    if (from === "source" && decodeSourceWord(payload).type === "go" && given++ === 0) await held.promise;
+    return "deliver";
+  };
+  const [performed, ended]: string[][] = [[], []];
+  const there = pair.destination();
+  const options: ClusterOptions = {
+    ...pair.options,
+    ...{ parallel: 1, open: () => there.open(meddle) },
+    onPhase: (name, phase) => phase === "perform" && performed!.push(name),
+    onOutcome: ({ name }) => ended!.push(name),
+  };
+  const moving = moveCluster(departing, NOTHING_LEFT, options);
+  await within(
+    reached(() => ended!.includes("db")),
+    "second guest",
+  );
+  await sleep(50);
+  expect([performed, ended]).toEqual([["web", "db"], ["db"]]);
+  held.resolve();
+  const outcomes = await within(moving, "migration");
+  expect(performed).toEqual(["web", "db", "mail"]);
+  expect(outcomes.map(({ where }) => where)).toEqual(["destination", "destination", "destination"]);
+  expect(pair.violations).toEqual([]);
+});
+
+/** Moves a guest; gives what its session was told of hurry. */
+async function hurries(pair: Ends, there: Destination, meddle?: Meddle) {
+  const [departing] = await guests(pair, ["web"]);
+  const told: string[] = [];
+  const open = async () => {
+    const link = await there.open(meddle);
+    const { sender } = link.session;
+    const hurry = sender.hurry.bind(sender);
+    sender.hurry = (service) => {
+      told.push(service);
+      const calm = hurry(service);
+      return () => {
+        told.push("over");
+        calm();
+      };
+    };
+    return link;
+  };
+  const options = { ...pair.options, switchoverTimeoutMs: 200, open };
+  const [outcome] = await within(moveCluster([departing!], NOTHING_LEFT, options), "migration");
+  const service = machineService(departing!.journal.migration);
+  return { where: outcome!.where, told: told.map((what) => (what === service ? "its" : what)) };
+}
+
+test("a guest that stands still goes first, until it runs there", async () => {
+  await using pair = await ends();
+  expect(await hurries(pair, pair.destination())).toEqual({ where: "destination", told: ["its", "over"] });
+});
+
+test("or here again", async () => {
+  await using pair = await ends({ waits: { dropMs: 50 } });
+  // The word that it is loaded is lost.
+  const meddle: Meddle = async ({ from, number }) => (from === "destination" && number > 1 ? "drop" : "deliver");
+  expect(await hurries(pair, pair.destination(), meddle)).toEqual({ where: "source", told: ["its", "over"] });
+});
