@@ -19,6 +19,7 @@ import type { Link } from "./link.ts";
 import { MAX_QUEUED, OutStream } from "./out-stream.ts";
 import type { SiteKnowledge } from "./site.ts";
 import { asShrinkerError, heard, told } from "./told.ts";
+import { Turns } from "./turns.ts";
 
 /** Batches in flight between segmenting and the link: one is filled, two digested, one encoded, one written. */
 export const BATCHES = 6;
@@ -61,8 +62,7 @@ export class Sender {
   readonly #known = new KnownLedger();
   readonly #streams = new Map<number, OutStream>();
   readonly #free: Batch[] = [];
-  /** Services whose streams come before all others. */
-  readonly #urgent = new Set<string>();
+  readonly #turns = new Turns();
   readonly #encoder: BatchEncoder;
   readonly #classifier: Classifier;
   readonly #worker = new PageWorker();
@@ -70,7 +70,6 @@ export class Sender {
   #spool: ContentFile | undefined;
   #made = 0;
   #nextId: number;
-  #turn = 0;
   #classified: Promise<unknown> = Promise.resolve();
   #encoded: Promise<unknown> = Promise.resolve();
   #written: Promise<unknown> = Promise.resolve();
@@ -126,11 +125,11 @@ export class Sender {
    * guest stands still.
    */
   hurry(service: string): () => void {
-    this.#urgent.add(service);
+    this.#turns.hurry(service);
     this.#link.flow.hurried = true;
     return () => {
-      this.#urgent.delete(service);
-      this.#link.flow.hurried = this.#urgent.size > 0;
+      this.#turns.calm(service);
+      this.#link.flow.hurried = this.#turns.hurried;
       this.#pump();
     };
   }
@@ -230,7 +229,7 @@ export class Sender {
       const batch = this.#error ? undefined : (this.#free.pop() ?? this.#make());
       if (!batch) return;
       // Only now: a stream whose turn it is without a batch for it would lose the turn.
-      const stream = this.#next();
+      const stream = this.#turns.next(this.#streams.values(), this.#made - this.#free.length === 1);
       if (!stream) {
         this.#free.push(batch);
         return;
@@ -248,20 +247,6 @@ export class Sender {
     if (this.#made === BATCHES) return undefined;
     this.#made++;
     return new Batch();
-  }
-
-  /** The stream whose turn it is. */
-  #next(): OutStream | undefined {
-    let [first, best] = [undefined as OutStream | undefined, Number.POSITIVE_INFINITY];
-    // One of another: what is urgent must not find a queue of what is not.
-    const most = this.#urgent.size > 0 && this.#made - this.#free.length > 1 ? 2 : 4;
-    for (const stream of this.#streams.values()) {
-      const { service } = stream.info;
-      const rank = (service !== undefined && this.#urgent.has(service) ? 0 : 2) + (stream.id > this.#turn ? 0 : 1);
-      if (rank < Math.min(best, most) && stream.ready) [first, best] = [stream, rank];
-    }
-    if (first) this.#turn = first.id;
-    return first;
   }
 
   #dispatch(batch: Batch, stream: OutStream): void {
