@@ -19,7 +19,7 @@ import { needState, READ_AHEAD, readParallel } from "./settings.ts";
 
 /** How long the destination is asked whether a guest runs there that was given to it. */
 export const SETTLE_MS = 60_000;
-/** One at a time leaves the link idle while guests are handed over; more would copy again what is written meanwhile. */
+/** With one at a time the link is idle while a guest's last part is loaded; more would copy again what is written meanwhile. */
 export const PARALLEL = 2;
 
 /** Moves guests that run. */

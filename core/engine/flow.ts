@@ -1,5 +1,6 @@
-/** What may wait in buffers beyond a round trip, and while somebody waits for what comes behind it. */
+/** What may wait in buffers beyond a round trip. */
 const QUEUE_MS = 50;
+/** The same while somebody stands still until what comes behind it has arrived. */
 const SHORT_QUEUE_MS = 10;
 /** The limit grows from here, by acknowledgement, as long as the link takes more. */
 const MIN_IN_FLIGHT = 256 << 10;
@@ -13,7 +14,7 @@ const ROUND_TRIP_MEMORY_MS = 10_000;
 const EMPTY_MS = 100;
 
 /**
- * Bounds what is on the way by the time it takes to drain (a round trip and 50 ms), not by what buffers would take, and
+ * Bounds what is on the way by the time it takes to drain (a round trip and at most 50 ms), not by what buffers would take, and
  * measures the link on the way: the rate is what was acknowledged between a frame's sending and its acknowledgement.
  * The estimators follow Cardwell et al. (BBR, ACM Queue 2016).
  */
@@ -69,10 +70,10 @@ export class Flow {
     return Math.max(MIN_IN_FLIGHT, this.#rate * (this.#roundTrip + this.#queueMs) * GAIN);
   }
 
-  /** Whether little is to wait in buffers, as somebody stands still until what comes next has arrived. */
-  set hurried(on: boolean) {
+  /** @param on whether little is to wait in buffers, as somebody stands still until what comes next has arrived */
+  hurry(on: boolean): void {
     this.#queueMs = on ? SHORT_QUEUE_MS : QUEUE_MS;
-    if (!on) this.#wake();
+    this.#wake();
   }
 
   /** Resolves when another frame may be sent, or the flow is closed. */

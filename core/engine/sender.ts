@@ -126,10 +126,10 @@ export class Sender {
    */
   hurry(service: string): () => void {
     this.#turns.hurry(service);
-    this.#link.flow.hurried = true;
+    this.#link.flow.hurry(true);
     return () => {
       this.#turns.calm(service);
-      this.#link.flow.hurried = this.#turns.hurried;
+      this.#link.flow.hurry(this.#turns.hurried);
       this.#pump();
     };
   }
@@ -229,7 +229,7 @@ export class Sender {
       const batch = this.#error ? undefined : (this.#free.pop() ?? this.#make());
       if (!batch) return;
       // Only now: a stream whose turn it is without a batch for it would lose the turn.
-      const stream = this.#turns.next(this.#streams.values(), this.#made - this.#free.length === 1);
+      const stream = this.#turns.next(this.#streams, this.#made - this.#free.length === 1);
       if (!stream) {
         this.#free.push(batch);
         return;

@@ -33,6 +33,7 @@ export class OpenPacks {
       return await use(await pack.handle, path);
     } finally {
       pack.readers--;
+      // Whoever reads next may open another one: until these are closed they count.
       await this.#trim(KEPT);
     }
   }
@@ -42,7 +43,7 @@ export class OpenPacks {
     void this.#trim(0);
   }
 
-  /** Resolves when the files are closed: who reads next may open another, and the number of descriptors is bounded. Never rejects. */
+  /** Closes those that nobody reads, until so few are open. Never rejects. */
   async #trim(kept: number): Promise<void> {
     const closed: Promise<void>[] = [];
     for (const [number, { handle, readers }] of this.#packs) {
@@ -51,7 +52,7 @@ export class OpenPacks {
       this.#packs.delete(number);
       closed.push(handle.then((open) => open.close()).catch(() => {}));
     }
-    if (closed.length > 0) await Promise.all(closed);
+    await Promise.all(closed);
   }
 }
 

@@ -41,17 +41,18 @@ export async function moveCluster(
     await forgetAborted(link, left.aborted, options);
     await settleGiven(link, left.given, options, note);
     const queue = [...departing];
-    // While one is handed over the next is copied, but no further one before it has ended.
+    // While one is handed over the next is copied, but no third one before the first has ended.
     const work = async () => {
-      let before: Promise<void> | undefined;
+      let handingOver: Promise<void> | undefined;
       for (let next = queue.shift(); next; next = queue.shift()) {
         const copied = Promise.withResolvers<void>();
         const moved = (signal.aborted ? cancelled(next) : moveOne(next, link, options, copied.resolve)).then(note);
-        await Promise.race([copied.promise, moved]);
-        await before;
-        before = moved;
+        const goesOn = await Promise.race([copied.promise.then(() => true), moved.then(() => false)]);
+        if (!goesOn) continue;
+        await handingOver;
+        handingOver = moved;
       }
-      await before;
+      await handingOver;
     };
     await Promise.all(Array.from({ length: Math.max(1, options.parallel) }, work));
     await endSession(link, signal);
@@ -69,7 +70,10 @@ export async function moveCluster(
   return [...outcomes.values()];
 }
 
-/** @param onCopied called when another can be copied */
+/**
+ * Moves a guest. Never rejects.
+ * @param onCopied called when another can be copied, before this one has ended; not where it stays, or goes by post-copy
+ */
 async function moveOne(
   departing: Departing,
   link: ClusterLink,

@@ -24,7 +24,7 @@ export interface DepartureContext extends StreamContext {
   readonly options: DepartureOptions;
   readonly signal: AbortSignal;
   readonly onPhase: (phase: Phase) => void;
-  /** QEMU has written all of the guest: from now on another can be copied. */
+  /** All of the guest has been copied, and loaded there: from now on the link is free for another. */
   readonly onCopied: () => void;
   readonly onStatus: (status: MigrationStatus) => void;
   /** From now on the guest can't be taken back: it goes on by post-copy. */

@@ -29,6 +29,7 @@ export async function depart(departing: Departing, context: DepartureContext): P
     let confirming = false;
     return await finish(journal, talk, context, given, () => {
       // With post-copy it runs long before all of it is there.
+      hurry.stop();
       if (!confirming) context.onPhase("confirm");
       confirming = true;
       return clock.departed();
@@ -71,21 +72,21 @@ async function copyAndGive(departing: Departing, context: DepartureContext, talk
   }
 }
 
-/** Has the guest's stream go before those of others from when it stands still, until it runs again or is handed over. */
+/** Has the guest's stream go before those of others from when it stands still, until it runs again, here or there. */
 function hurryWhileStopped({ machine: { qmp }, journal }: Departing, { sender }: DepartureContext) {
   let calm: (() => void) | undefined;
   const unlisten = qmp.onEvent(({ event }) => {
     if (event === "STOP") calm ??= sender.hurry(machineService(journal.migration));
-    if (event === "RESUME") stop();
+    if (event === "RESUME") end();
   });
-  function stop(): void {
+  function end(): void {
     calm?.();
     calm = undefined;
   }
   return {
-    stop() {
+    stop(): void {
       unlisten();
-      stop();
+      end();
     },
   };
 }

@@ -70,19 +70,19 @@ describe("on links of any speed and length", () => {
 test("while somebody waits for what comes next, a queue of 10 ms is the most that is made", () => {
   const { flow, run, most } = simulate(50_000, 20);
   run(3000);
-  flow.hurried = true;
+  flow.hurry(true);
   run(1000);
   most();
   run(1000);
   expect(most()).toBeLessThanOrEqual(1.3 * 1.25 * 50_000 * (flow.roundTrip + 10) + FRAME);
   const short = flow.limit;
-  flow.hurried = false;
+  flow.hurry(false);
   expect(flow.limit / short).toBeCloseTo((flow.roundTrip + 50) / (flow.roundTrip + 10), 6);
 });
 
 test("room that a queue makes is used at once, where it may be longer again", async () => {
   const { flow, run } = simulate(50_000, 20);
-  flow.hurried = true;
+  flow.hurry(true);
   run(3000);
   let ready = false;
   const waiting = flow.ready().then(() => {
@@ -90,7 +90,7 @@ test("room that a queue makes is used at once, where it may be longer again", as
   });
   await Promise.resolve();
   expect(ready).toBe(false);
-  flow.hurried = false;
+  flow.hurry(false);
   await waiting;
 });
 

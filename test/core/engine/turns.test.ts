@@ -2,19 +2,20 @@ import { describe, expect, test } from "bun:test";
 import type { OutStream } from "../../../core/engine/out-stream.ts";
 import { Turns } from "../../../core/engine/turns.ts";
 
+type Streams = ReadonlyMap<number, OutStream>;
+
 /** Streams by their ids, some of a service; all of them are ready but those in `waiting`. */
-function streams(services: readonly (string | undefined)[], waiting: readonly number[] = []): OutStream[] {
-  return services.map((service, i) => {
-    const id = i + 1;
-    return {
-      id,
-      info: { name: `s${id}`, format: "raw", service },
-      ready: !waiting.includes(id),
-    } as unknown as OutStream;
-  });
+function streams(services: readonly (string | undefined)[], waiting: readonly number[] = []): Streams {
+  return new Map(
+    services.map((service, i) => {
+      const id = i + 1;
+      const stream = { id, info: { name: `s${id}`, format: "raw", service }, ready: !waiting.includes(id) };
+      return [id, stream as unknown as OutStream];
+    }),
+  );
 }
 
-const take = (turns: Turns, all: readonly OutStream[], count: number, idle = true) =>
+const take = (turns: Turns, all: Streams, count: number, idle = true) =>
   Array.from({ length: count }, () => turns.next(all, idle)?.id);
 
 describe("turns", () => {
@@ -37,7 +38,20 @@ describe("turns", () => {
     turns.calm("a");
     expect([turns.hurried, ...take(turns, streams([undefined, "a", "b"]), 2)]).toEqual([true, 3, 3]);
     turns.calm("b");
-    expect([turns.hurried, ...take(turns, streams([undefined, "a", "b"]), 3)]).toEqual([false, 1, 2, 3]);
+    expect([turns.hurried, ...take(turns, streams([undefined, "a", "b"]), 3)]).toEqual([false, 2, 3, 1]);
+  });
+
+  test("of others keep their order, whatever is urgent between them", () => {
+    const turns = new Turns();
+    turns.hurry("a");
+    const [all, others] = [streams([undefined, "a", "b"]), streams([undefined, "a", "b"], [2])];
+    const taken = Array.from({ length: 4 }, () => [...take(turns, all, 1), ...take(turns, others, 1)]);
+    expect(taken).toEqual([
+      [2, 1],
+      [2, 3],
+      [2, 1],
+      [2, 3],
+    ]);
   });
 
   test("are not of others while a batch is on its way and something is urgent", () => {

@@ -8,11 +8,12 @@ import { type Destination, type Ends, ends, type Meddle } from "./ends.ts";
 
 const NOTHING_LEFT = { given: [], aborted: [] };
 
-async function guests(pair: Ends, names: readonly string[]) {
+/** @param expected those of them that have a place at the destination */
+async function guests(pair: Ends, names: readonly string[], expected = names) {
   const departing = [];
   for (const name of names) {
     await pair.source({ name, socket: name });
-    await pair.place(name);
+    if (expected.includes(name)) await pair.place(name);
     departing.push(await pair.begin());
   }
   return departing;
@@ -31,17 +32,18 @@ test("while one is handed over the next is copied, and no further one", async ()
     if (from === "source" && decodeSourceWord(payload).type === "go" && given++ === 0) await held.promise;
     return "deliver";
   };
-  const [performed, ended]: string[][] = [[], []];
+  const performed: string[] = [];
+  const ended: string[] = [];
   const there = pair.destination();
   const options: ClusterOptions = {
     ...pair.options,
     ...{ parallel: 1, open: () => there.open(meddle) },
-    onPhase: (name, phase) => phase === "perform" && performed!.push(name),
-    onOutcome: ({ name }) => ended!.push(name),
+    onPhase: (name, phase) => phase === "perform" && performed.push(name),
+    onOutcome: ({ name }) => ended.push(name),
   };
   const moving = moveCluster(departing, NOTHING_LEFT, options);
   await within(
-    reached(() => ended!.includes("db")),
+    reached(() => ended.includes("db")),
     "second guest",
   );
   await sleep(50);
@@ -53,7 +55,34 @@ test("while one is handed over the next is copied, and no further one", async ()
   expect(pair.violations).toEqual([]);
 });
 
-/** Moves a guest; gives what its session was told of hurry. */
+test("one that is not taken makes room for the next, though another is handed over", async () => {
+  await using pair = await ends();
+  const departing = await guests(pair, ["web", "db", "mail"], ["web", "mail"]);
+  const held = Promise.withResolvers<void>();
+  let given = 0;
+  const meddle: Meddle = async ({ from, payload }) => {
+    if (from === "source" && decodeSourceWord(payload).type === "go" && given++ === 0) await held.promise;
+    return "deliver";
+  };
+  const ended: string[] = [];
+  const there = pair.destination();
+  const options: ClusterOptions = {
+    ...pair.options,
+    ...{ parallel: 1, open: () => there.open(meddle) },
+    onOutcome: ({ name }) => ended.push(name),
+  };
+  const moving = moveCluster(departing, NOTHING_LEFT, options);
+  await within(
+    reached(() => ended.includes("mail")),
+    "third guest",
+  );
+  expect(ended).toEqual(["db", "mail"]);
+  held.resolve();
+  await within(moving, "migration");
+  expect(ended).toEqual(["db", "mail", "web"]);
+});
+
+/** Moves a guest; gives what its session was told of hurry, and its phases. */
 async function hurries(pair: Ends, there: Destination, meddle?: Meddle) {
   const [departing] = await guests(pair, ["web"]);
   const told: string[] = [];
@@ -71,7 +100,8 @@ async function hurries(pair: Ends, there: Destination, meddle?: Meddle) {
     };
     return link;
   };
-  const options = { ...pair.options, switchoverTimeoutMs: 200, open };
+  const onPhase = (_: string, phase: string) => void told.push(phase);
+  const options = { ...pair.options, switchoverTimeoutMs: 200, open, onPhase };
   const [outcome] = await within(moveCluster([departing!], NOTHING_LEFT, options), "migration");
   const service = machineService(departing!.journal.migration);
   return { where: outcome!.where, told: told.map((what) => (what === service ? "its" : what)) };
@@ -79,12 +109,14 @@ async function hurries(pair: Ends, there: Destination, meddle?: Meddle) {
 
 test("a guest that stands still goes first, until it runs there", async () => {
   await using pair = await ends();
-  expect(await hurries(pair, pair.destination())).toEqual({ where: "destination", told: ["its", "over"] });
+  const { where, told } = await hurries(pair, pair.destination());
+  expect([where, told]).toEqual(["destination", ["prepare", "perform", "its", "finish", "over", "confirm"]]);
 });
 
 test("or here again", async () => {
   await using pair = await ends({ waits: { dropMs: 50 } });
   // The word that it is loaded is lost.
   const meddle: Meddle = async ({ from, number }) => (from === "destination" && number > 1 ? "drop" : "deliver");
-  expect(await hurries(pair, pair.destination(), meddle)).toEqual({ where: "source", told: ["its", "over"] });
+  const { where, told } = await hurries(pair, pair.destination(), meddle);
+  expect([where, told]).toEqual(["source", ["prepare", "perform", "its", "over"]]);
 });
