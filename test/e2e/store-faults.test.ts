@@ -117,6 +117,8 @@ describe.skipIf(!canMount)(`a disk that is full${canMount ? "" : " (skipped: not
       const [, address] = await daemon.said(/listening on (\S+)/);
       const { code, stderr } = await cli(["migrate", path("large"), "--to", address!, "--no-state"]);
       expect([code, stderr]).toEqual([8, expect.stringContaining("no space left")]);
+      // It tells the source first, and itself when it has removed what was begun.
+      await daemon.said(/no space left/);
       expect(readdirSync(path("arrived"))).toEqual([]);
       // It serves the next one, for which there is room.
       await mustRun(["migrate", path("small"), "--to", address!, "--no-state", "--quiet"]);
