@@ -3,7 +3,7 @@ const LEAST_BYTES = 64 << 10;
 
 /** Buffers of a few sizes, used again: memory that is touched for the first time costs more than a copy to it. Taking never waits. */
 export class SizedPool {
-  readonly #free = new Map<number, Uint8Array[]>();
+  readonly #free = new Map<number, Uint8Array<ArrayBuffer>[]>();
   readonly #largest: number;
   readonly #keep: number;
   #kept = 0;
@@ -18,7 +18,7 @@ export class SizedPool {
   }
 
   /** A buffer for `length` bytes, alone in its memory; where that is more than the largest holds, it is of the largest size. */
-  take(length = this.#largest): Uint8Array {
+  take(length = this.#largest): Uint8Array<ArrayBuffer> {
     let size = this.#largest;
     while (size > LEAST_BYTES && size / 2 >= length) size /= 2;
     const buffer = this.#free.get(size)?.pop();
@@ -31,8 +31,9 @@ export class SizedPool {
     const size = buffer.byteLength;
     if (this.#kept + size > this.#keep || size < LEAST_BYTES || size > this.#largest) return;
     this.#kept += size;
+    const own = buffer as Uint8Array<ArrayBuffer>;
     const free = this.#free.get(size);
-    if (free) free.push(buffer);
-    else this.#free.set(size, [buffer]);
+    if (free) free.push(own);
+    else this.#free.set(size, [own]);
   }
 }

@@ -19,7 +19,7 @@ export function combineIdentity(
   return { id: store?.site ?? seeds!.key.subarray(0, ID_BYTES), generation };
 }
 
-/** A filter of all digests that are held, encoded. Takes about 40 bytes of memory a digest while it is made. */
+/** A filter of all digests that are held, encoded. Takes 40 bytes of memory a digest while it is made. */
 export async function summarize(store: Store | undefined, seeds: Seeds | undefined, bits: 8 | 16): Promise<Uint8Array> {
   const tables: readonly PrefixTable[] = [...(store?.tables() ?? []), ...(seeds?.tables ?? [])];
   const keys = new Uint32Array(2 * tables.reduce((sum, { count }) => sum + count, 0));

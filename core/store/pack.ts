@@ -23,8 +23,7 @@ export const PACK_BYTES = 512 << 20;
 /** Packs of a store: an index has 16 bits for their number. */
 export const MAX_PACKS = 0xffff;
 
-const READ_BYTES = 4 << 20;
-/** No group is longer. */
+/** No group is longer; so much is read at once. */
 const MAX_GROUP_BYTES = GROUP_HEADER + MAX_GROUP_CONTENTS * (DIGEST_SIZE + PAGE_SIZE);
 
 export function packPath(folder: string, number: number): string {
@@ -122,11 +121,13 @@ export async function* scanPack(
       at = PACK_HEADER;
     }
     read.end = at;
-    let buffer: Buffer = Buffer.alloc(0);
+    const room = Buffer.allocUnsafeSlow(Math.max(0, Math.min(size - at, MAX_GROUP_BYTES)));
+    let buffer = room.subarray(0, 0);
     let bufferAt = at;
     const need = async (length: number) => {
       if (at + length <= bufferAt + buffer.length) return;
-      buffer = await readAt(handle, path, at, Math.max(length, READ_BYTES));
+      const rest = buffer.copy(room, 0, at - bufferAt);
+      buffer = await readInto(handle, path, at, room, rest, room.length);
       bufferAt = at;
     };
     while (at < size) {
