@@ -1,8 +1,9 @@
 /**
  * What does it take to move running guests? Four of them at once, from one network namespace to another, by QEMU alone, by QEMU
- * with XBZRLE, with multifd and zstd, through `shrinker tunnel`, and by `shrinker migrate`. Needs root, QEMU and a kernel (`.ci/qemu`).
+ * with XBZRLE, with multifd and zstd, through a cable of two processes that pass bytes on, and digest them, through `shrinker tunnel`, and by
+ * `shrinker migrate`. Needs root, QEMU and a kernel (`.ci/qemu`).
  *
- *     sh cli/bun bench/live.ts [--runs 3] [--links shaped,delayed,unshaped] [--ways plain,xbzrle,multifd,tunnel,shrinker] [--json]
+ *     sh cli/bun bench/live.ts [--runs 3] [--links shaped,delayed,unshaped] [--ways plain,xbzrle,multifd,cable,digests,tunnel,shrinker] [--json]
  */
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";

@@ -2,6 +2,7 @@
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { begin, configure } from "../../test/support/qemu/migrate.ts";
+import type { CableOrder } from "./cable.ts";
 import { type Cluster, type Member, RAM } from "./cluster.ts";
 import { type Span, timed } from "./measure.ts";
 import { start } from "./process.ts";
@@ -11,6 +12,8 @@ import type { Sites } from "./sites.ts";
 const LIMIT_SECONDS = 300;
 const READY_SECONDS = 20;
 const FIRST_PORT = 4747;
+const RUNTIME = fileURLToPath(new URL("../../cli/bun", import.meta.url));
+const CABLE = fileURLToPath(new URL("cable.ts", import.meta.url));
 const SHRINKER = fileURLToPath(new URL("../../cli/shrinker", import.meta.url));
 
 /** All the ports of the far site that a way may use: one for each guest, the first of them also for a tool. */
@@ -84,6 +87,35 @@ const tunnel: Way = async (cluster, sites) => {
   return { span, peaks: { source: source.peak, destination: destination.peak } };
 };
 
+/** The same through unix sockets that two processes of this runtime join, which pass bytes on and do nothing else but digest them. */
+function cable(digests: boolean): Way {
+  return async (cluster, sites) => {
+    const path = (end: string) => (member: Member) => join(cluster.folder, `${member.name}-${end}.mig`);
+    const unix = (end: string) => (member: Member) => `unix:${path(end)(member)}`;
+    const move = await byQemu(cluster, {}, unix("b"), unix("a"));
+    const tcp = (address: string) => {
+      const [host, port] = address.split(":");
+      return { host: host!, port: Number(port) };
+    };
+    const end = (netns: string, wires: CableOrder["wires"]) =>
+      start(netns, ["sh", RUNTIME, CABLE, JSON.stringify({ wires, digests } satisfies CableOrder)]);
+    const far = cluster.members.map((member, i) => ({
+      listen: tcp(sites.listen(FIRST_PORT + i)),
+      to: { path: path("b")(member) },
+    }));
+    const near = cluster.members.map((member, i) => ({
+      listen: { path: path("a")(member) },
+      to: tcp(sites.dial(FIRST_PORT + i)),
+    }));
+    await using destination = end(sites.far, far);
+    await destination.said(/listening/, READY_SECONDS);
+    await using source = end(sites.near, near);
+    await source.said(/listening/, READY_SECONDS);
+    const span = await timed(cluster, LIMIT_SECONDS, move);
+    return { span, peaks: { source: source.peak, destination: destination.peak } };
+  };
+}
+
 /** The command that drives both QEMUs. Its start counts. */
 const shrinker: Way = async (cluster, sites) => {
   const { members } = cluster;
@@ -110,6 +142,8 @@ export const WAYS: Readonly<Record<string, Way>> = {
   // A cache as large as the guest: every page that is sent again can be a difference.
   xbzrle: qemu({ capabilities: ["xbzrle"], source: { "xbzrle-cache-size": RAM << 20 } }),
   multifd: qemu({ capabilities: ["multifd"], both: multifd }),
+  cable: cable(false),
+  digests: cable(true),
   tunnel,
   shrinker,
 };
