@@ -18,10 +18,12 @@ import { clientOver } from "../../transports/webtransport/dial.ts";
 import { hasNativePart, internal, loadLibrary } from "../../transports/webtransport/library.ts";
 import { PATH, WINDOWS } from "../../transports/webtransport/link.ts";
 import { webtransportTransport } from "../../transports/webtransport.ts";
-import { bytesOf, dial, errorOf, inFolder, listen, never, readAll, same } from "./helpers.ts";
+import { bytesOf, errorOf, inFolder, never, readAll, same } from "./helpers.ts";
+import { http2Only, overHttp2 } from "./http2-only.ts";
 
 const ANY = "webtransport://127.0.0.1:0";
 const at = (text: string) => parseAddress(text, transports);
+const { dial, listen } = overHttp2;
 const portOf = (address: string) => Number(address.slice(address.lastIndexOf(":") + 1));
 
 /** A session of the library's own, with none of the transport's manners. */
@@ -92,7 +94,7 @@ describe("webtransport", () => {
       issued++;
       return { ...issueLeaf(key), expires: new Date(Date.now() + 60) };
     };
-    const hasty = webtransportTransport({ times: { handshake: 500, renewal: 10 } });
+    const hasty = webtransportTransport({ load: http2Only, times: { handshake: 500, renewal: 10 } });
     const listener = await hasty.listen(at(ANY), { signal: never, security: { credentials } });
     await sleep(150);
     expect(issued).toBeGreaterThan(1);
@@ -113,7 +115,7 @@ describe("webtransport", () => {
     await new Promise<void>((resolve) => silent.listen(0, "127.0.0.1", resolve));
     const { port } = silent.address() as net.AddressInfo;
     const address = `webtransport://127.0.0.1:${port}`;
-    const hasty = webtransportTransport({ connectMs: 200 });
+    const hasty = webtransportTransport({ load: http2Only, connectMs: 200 });
     expect(await errorOf(hasty.dial(at(address), { signal: never, insecure: true }))).toHaveProperty("code", "link");
     const controller = new AbortController();
     const dialling = errorOf(dial(address, { signal: controller.signal }));
@@ -160,7 +162,7 @@ describe("webtransport", () => {
   });
 
   test("strangers get a time, and no more", async () => {
-    const hasty = webtransportTransport({ times: { handshake: 150, renewal: 1000 } });
+    const hasty = webtransportTransport({ load: http2Only, times: { handshake: 150, renewal: 1000 } });
     const listener = await hasty.listen(at(ANY), { signal: never, insecure: true });
     const mute = net.connect(portOf(listener.address), "127.0.0.1").resume();
     const { closed } = await bare(listener.address);
@@ -263,18 +265,6 @@ describe("webtransport", () => {
     }
     expect(await serves(listener.address, listener.accept)).toBe(true);
     await listener.close();
-  });
-
-  test("who could do HTTP/3 falls back to HTTP/2", async () => {
-    const load = async (text: string) => ({ ...(await loadLibrary(text)), http3: true });
-    const listener = await listen(ANY);
-    const near = await webtransportTransport({ load }).dial(at(listener.address), { signal: never, insecure: true });
-    const far = (await listener.accept())!;
-    expect(near.carrier).toBe("HTTP/2");
-    await near.write([Buffer.from("same")]);
-    await near.end();
-    expect((await readAll(far.input)).toString()).toBe("same");
-    await Promise.all([near.destroy(), far.destroy(), listener.close()]);
   });
 
   test("without the library it says how to install it", async () => {

@@ -3,17 +3,18 @@ import { describe, expect, test } from "bun:test";
 import { parseAddress } from "../../core/transport/transport.ts";
 import { transports } from "../../transports/registry.ts";
 import type { ClientSession, LoadedLibrary, Server } from "../../transports/webtransport/library.ts";
-import { loadLibrary } from "../../transports/webtransport/library.ts";
 import { webtransportTransport } from "../../transports/webtransport.ts";
-import { dial, errorOf, listen, never, readAll } from "./helpers.ts";
+import { errorOf, never, readAll } from "./helpers.ts";
+import { http2Only, overHttp2 } from "./http2-only.ts";
 
 const ANY = "webtransport://127.0.0.1:0";
 const at = (text: string) => parseAddress(text, transports);
 const open = { signal: never, insecure: true };
-const library = await loadLibrary(ANY);
+const library = await http2Only(ANY);
+const { dial, listen } = overHttp2;
 
 const other = (parts: Partial<LoadedLibrary>) =>
-  webtransportTransport({ load: async () => ({ ...library, http3: false, ...parts }) });
+  webtransportTransport({ load: async () => ({ ...library, ...parts }) });
 
 function expectBug(error: Error, lacks: string): void {
   expect(error).toHaveProperty("code", "bug");

@@ -7,6 +7,7 @@ import type { Connection } from "../../core/transport/transport.ts";
 import { framedConnection } from "../framed/connection.ts";
 import { secureSocket } from "../socket.ts";
 import type { SecureStream } from "../tls.ts";
+import { dialHttp3 } from "./http3.ts";
 import {
   type ClientParts,
   internal,
@@ -16,7 +17,7 @@ import {
   type NativeSession,
   type ReliableClient,
 } from "./library.ts";
-import { harden, PATH, sessionLink, WINDOWS, widen } from "./link.ts";
+import { closeSession, harden, openStream, PATH, sessionLink, WINDOWS, widen } from "./link.ts";
 
 /** What a listener's HTTP/2 settings say of WebTransport (draft-ietf-webtrans-http2), which the library reads. */
 const SETTINGS = [0x2b61, 0x2b62, 0x2b63, 0x2b64, 0x2b65];
@@ -34,54 +35,67 @@ export interface Dialling {
   readonly timeoutMs: number;
 }
 
+/** HTTP/3 is given as long as so many handshakes of TCP and TLS took, and this at least: no answer says that it isn't there. */
+const HTTP3_HANDSHAKES = 5;
+const HTTP3_MS = 1000;
+
 /**
  * Connects. The library can't be told whom to trust: its HTTP/2 half takes the system's authorities, and the hash of a
  * certificate besides. So it gets a connection of TLS that has proved who the listener is, and makes none of its own. Its
  * HTTP/3 half is told the hash of the certificate that this connection has shown: whoever shows the same one, and signs by
- * its key, is the same listener. Where HTTP/3 is tried, that costs the round trips of one more handshake.
+ * its key, is the same listener. Where HTTP/3 is tried, that costs the round trips of one more handshake; where it comes to
+ * nothing, the connection is still there for HTTP/2.
  */
 export async function connectSession(ip: string, dialling: Dialling): Promise<Connection> {
   const { library, port, peer, security, signal, timeoutMs } = dialling;
-  const deadline = performance.now() + timeoutMs;
+  const began = performance.now();
   const protocols = ["h2"];
   const { socket, secure } = await secureSocket({ host: ip, port }, peer, { security, signal, timeoutMs, protocols });
+  const handshakeMs = performance.now() - began;
+  const left = () => Math.max(1, began + timeoutMs - performance.now());
   // Not all runtimes' HTTP/2 sees that it is over. What has come is to be read first.
   socket.once("end", () => setTimeout(() => socket.destroy(), GRACE_MS).unref());
-  const left = Math.max(1, deadline - performance.now());
+  const remote = { ip, port };
+  const { issuer } = secure;
+  if (library.http3) {
+    const patience = Math.min(left() / 2, Math.max(HTTP3_MS, HTTP3_HANDSHAKES * handshakeMs));
+    const certificate = hashOf(secure);
+    const opened = await dialHttp3(ip, port, { library, certificate, signal, timeoutMs: patience }).catch(
+      () => undefined,
+    );
+    if (opened) {
+      socket.destroy();
+      const { session, stream } = opened;
+      const link = sessionLink({
+        session,
+        stream,
+        remote,
+        issuer,
+        cut: () => closeSession(session),
+        gone: session.closed,
+      });
+      return { ...framedConnection(link, peer, { opens: true }), carrier: "HTTP/3" };
+    }
+  }
+  const cut = () => void socket.destroy();
   const given = Promise.withResolvers<never>();
   given.promise.catch(() => {});
-  const Client = clientOver(library, secure, given.reject);
-  const client = new Client(`https://${isIPv6(ip) ? `[${ip}]` : ip}:${port}${PATH}`, {
-    ...WINDOWS,
-    forceReliable: !library.http3,
-    ...(library.http3 && { serverCertificateHashes: [{ algorithm: "sha-256", value: hashOf(secure) }] }),
-    // Where HTTP/3 is tried first, half of the time is for HTTP/2.
-    quicConnectTimeout: library.http3 ? left / 2 : left,
-    webTransportConnectTimeout: left,
-  });
-  const overHttp3 = () => client.reliability === "supports-unreliable";
-  const cut = () => {
-    if (overHttp3()) client.close();
-    socket.destroy();
-  };
-  client.closed.catch(() => {});
-  client.ready.catch(() => {});
-  const onAbort = () => given.reject(abortReason(signal));
-  signal.addEventListener("abort", onAbort);
-  const late = () => given.reject(Object.assign(new Error("it took too long"), { code: "ETIMEDOUT" }));
-  const timer = setTimeout(late, left);
   const closed = once(socket, "close").catch(() => {});
   void closed.then(() => given.reject(new LinkError(`Lost the connection to ${peer} before its session was open`)));
   try {
-    if (signal.aborted) onAbort();
-    await Promise.race([client.ready, given.promise]);
-    const carrier = overHttp3() ? "HTTP/3" : "HTTP/2";
-    if (carrier === "HTTP/3") socket.destroy();
-    else harden(internal(client.sessionint, "objint") as NativeSession, cut);
-    const gone = carrier === "HTTP/3" ? client.closed : closed;
-    const stream = await Promise.race([client.createBidirectionalStream(), given.promise]);
-    const link = sessionLink({ session: client, stream, remote: { ip, port }, issuer: secure.issuer, cut, gone });
-    return { ...framedConnection(link, peer, { opens: true }), carrier };
+    if (signal.aborted) throw abortReason(signal);
+    if (socket.destroyed) throw new LinkError(`Lost the connection to ${peer} before its session was open`);
+    const Client = clientOver(library, secure, given.reject);
+    const client = new Client(`https://${isIPv6(ip) ? `[${ip}]` : ip}:${port}${PATH}`, {
+      ...WINDOWS,
+      forceReliable: true,
+      quicConnectTimeout: left(),
+      webTransportConnectTimeout: left(),
+    });
+    const onReady = () => harden(internal(client.sessionint, "objint") as NativeSession, cut);
+    const stream = await openStream(client, { signal, timeoutMs: left(), failed: given.promise, onReady });
+    const link = sessionLink({ session: client, stream, remote, issuer, cut, gone: closed });
+    return { ...framedConnection(link, peer, { opens: true }), carrier: "HTTP/2" };
   } catch (error) {
     cut();
     if (!(error instanceof Error && error.name === "WebTransportError")) throw error;
@@ -89,9 +103,6 @@ export async function connectSession(ip: string, dialling: Dialling): Promise<Co
     throw new ProtocolError(`Cannot connect to ${peer}: it refused the session of WebTransport; ${advice}`, {
       cause: error,
     });
-  } finally {
-    clearTimeout(timer);
-    signal.removeEventListener("abort", onAbort);
   }
 }
 

@@ -8,8 +8,9 @@ import { socketError } from "../advice.ts";
 import { framedConnection } from "../framed/connection.ts";
 import { formatHostPort } from "../host.ts";
 import { gateServer, type Http2Server } from "./gate.ts";
+import { type Http3Server, SERVER_STREAMS, serveHttp3 } from "./http3.ts";
 import { internal, internalMethods, type LoadedLibrary, type Server, type Session } from "./library.ts";
-import { PATH, sessionLink, WINDOWS } from "./link.ts";
+import { closeSession, PATH, sessionLink, WINDOWS } from "./link.ts";
 
 /** What a stranger has to make the handshakes of TLS and HTTP, and to open its stream. */
 const HANDSHAKE_MS = 10_000;
@@ -41,7 +42,8 @@ export async function serveSessions(ip: string, port: number, serving: Serving):
   const peers = acceptQueue();
   const current = await renewed(security, (made) => made);
   let credentials = await current();
-  const servers: Server[] = [];
+  let http2: Server | undefined;
+  let http3: Http3Server | undefined;
   const failed = Promise.withResolvers<Error>();
 
   /**
@@ -72,9 +74,11 @@ export async function serveSessions(ip: string, port: number, serving: Serving):
     Kind: LoadedLibrary["Http2Server"],
     at: number,
     prepare: (server: Server) => (session: Session) => void,
-  ) {
+    streams: Partial<typeof WINDOWS> = {},
+  ): Promise<Server> {
     const server = new Kind({
       ...WINDOWS,
+      ...streams,
       host: ip,
       port: at,
       secret: randomBytes(32).toString("hex"),
@@ -87,7 +91,6 @@ export async function serveSessions(ip: string, port: number, serving: Serving):
     const sessions = server.sessionStream(PATH).getReader();
     server.startServer();
     await server.ready;
-    servers.push(server);
     void (async () => {
       for (;;) {
         const { value } = await sessions.read();
@@ -96,35 +99,39 @@ export async function serveSessions(ip: string, port: number, serving: Serving):
         greet(value);
       }
     })().catch(() => {});
-    return server.address()?.port ?? at;
+    return server;
   }
 
-  let bound: number;
+  let bound = port;
   try {
-    bound = await start(library.Http2Server, port, (server) => {
-      const http2 = internal(server.transportInt, "serverInt") as Http2Server;
-      const gate = gateServer(server, http2, { handshakeMs: times.handshake, failed: failed.resolve });
+    http2 = await start(library.Http2Server, port, (server) => {
+      const half = internal(server.transportInt, "serverInt") as Http2Server;
+      const gate = gateServer(server, half, { handshakeMs: times.handshake, failed: failed.resolve });
       return (session) => {
         const socket = gate.admit(session.peerAddress ?? "");
         if (socket) void welcome(session, "HTTP/2", () => socket.destroy(), once(socket, "close"));
         else session.close();
       };
     });
+    bound = http2.address()?.port ?? port;
     if (library.http3)
-      await start(library.Http3Server, bound, () => (session) => {
-        void welcome(session, "HTTP/3", () => session.close(), session.closed);
+      http3 = await serveHttp3({
+        start: (greet) => start(library.Http3Server, bound, () => greet, SERVER_STREAMS),
+        welcome: (session) => welcome(session, "HTTP/3", () => closeSession(session), session.closed),
       });
   } catch (error) {
-    for (const server of servers) server.stopServer();
+    http2?.stopServer();
     throw socketError("Cannot listen at", text, error);
   }
 
   const renewal = setInterval(async () => {
     // Where new ones can't be had, the old ones are shown for as long as they last.
     const fresh = await current().catch(() => credentials);
-    if (fresh !== credentials && open)
-      for (const server of servers) server.updateCert(fresh.certificates, fresh.privateKey);
+    const anew = fresh !== credentials;
     credentials = fresh;
+    if (!open) return;
+    if (anew) http2?.updateCert(fresh.certificates, fresh.privateKey);
+    http3?.look(anew);
   }, times.renewal);
   renewal.unref();
   let open = true;
@@ -134,7 +141,8 @@ export async function serveSessions(ip: string, port: number, serving: Serving):
     signal.removeEventListener("abort", onAbort);
     clearInterval(renewal);
     peers.close(error);
-    for (const server of servers) server.stopServer();
+    http2?.stopServer();
+    http3?.close();
   };
   void failed.promise.then(close);
   const onAbort = () => close(abortReason(signal));
