@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { spawn } from "node:child_process";
 import { existsSync, writeFileSync } from "node:fs";
 import { resolve } from "node:path";
+import { loadLibrary } from "../../transports/webtransport/library.ts";
 import { cli, startCli } from "../support/cli.ts";
 import { cutAfter } from "../support/faults.ts";
 import { startRelay } from "../support/relay.ts";
@@ -10,7 +11,11 @@ import { noise, type Workspace, workspace } from "./files.ts";
 
 const MIB = 1 << 20;
 const ANY = "webtransport://127.0.0.1:0";
-const LISTENING = /"listening","address":"([^"]+)","carrier":"HTTP\/2"/;
+/** What carries a session here: HTTP/3 as well where its native part is installed. */
+const { http3 } = await loadLibrary(ANY);
+const CARRIER = http3 ? "HTTP/3" : "HTTP/2";
+const LISTENS = http3 ? "HTTP/3 and HTTP/2" : "HTTP/2";
+const LISTENING = new RegExp(`"listening","address":"([^"]+)","carrier":"${LISTENS}"`);
 const root = resolve(import.meta.dirname, "../..");
 let here: Workspace;
 beforeAll(() => {
@@ -58,8 +63,8 @@ describe("webtransport", () => {
         .split("\n")
         .map((line) => JSON.parse(line));
       for (const events of [sent, received.events()]) {
-        expect(events.find(({ type }) => type === "opened")).toMatchObject({ carrier: "HTTP/2" });
-        expect(last(events)).toMatchObject({ type: "summary", ok: true, carrier: "HTTP/2" });
+        expect(events.find(({ type }) => type === "opened")).toMatchObject({ carrier: CARRIER });
+        expect(last(events)).toMatchObject({ type: "summary", ok: true, carrier: CARRIER });
       }
     },
     30_000,
@@ -72,7 +77,7 @@ describe("webtransport", () => {
     expect((await cli(["identity", "--authorize", near, "--name", "near"], site("far"))).code).toBe(0);
     const output = here.path("known");
     await using receiver = startCli(["receive", "--listen", ANY, "--once", "--output", output], site("far"));
-    const [, address] = await receiver.said(/listening on (\S+), over HTTP\/2/);
+    const [, address] = await receiver.said(new RegExp(`listening on (\\S+), over ${LISTENS}`));
     const migrate = () => cli(["migrate", here.path("big.raw"), "--no-state", "--to", address!], site("near"));
     const unknown = await migrate();
     expect(unknown.code).toBe(4);
@@ -80,10 +85,10 @@ describe("webtransport", () => {
     await cli(["identity", "--pin", address!, far], site("near"));
     const sent = await migrate();
     expect(sent.code).toBe(0);
-    expect(sent.stderr).toMatch(/connected to webtransport:\S+, over HTTP\/2/);
+    expect(sent.stderr).toMatch(new RegExp(`connected to webtransport:\\S+, over ${CARRIER}`));
     const received = await receiver.result;
     expect(received.code).toBe(0);
-    expect(received.stderr).toMatch(/has come, over HTTP\/2/);
+    expect(received.stderr).toMatch(new RegExp(`has come, over ${CARRIER}`));
     expect(here.arrived(output, ["big.raw"])).toBe(true);
   }, 30_000);
 
