@@ -3,7 +3,7 @@
  * --compress none` to `receive`, for each transport and runtime, over loopback and over relays in this process: of TCP and unix
  * sockets they end the connections, so that delay, window and losses do what `test/support/path.ts` says; datagrams they delay and lose.
  *
- *     sh cli/bun bench/transports.ts [--quick] [--json] [--transports tcp,tls,unix,quic,webtransport] [--pairs bun-bun,deno-deno,bun-deno,deno-bun]
+ *     sh cli/bun bench/transports.ts [--quick] [--json] [--transports tcp,tls,unix,quic,webtransport,http3] [--pairs bun-bun,deno-deno,bun-deno,deno-bun]
  *         [--round-trips 1,20,100] [--losses 0,0.1,1] [--rate 100Mbit] [--window 3MiB] [--connections 1,8] [--seconds 6]
  */
 import { randomFillSync } from "node:crypto";
@@ -12,6 +12,7 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { parseRate, parseSize } from "../cli/units.ts";
 import { transports } from "../transports/registry.ts";
+import { loadLibrary } from "../transports/webtransport/library.ts";
 import { megabytes, table, withFolder } from "./support/run.ts";
 import { type Case, type Measured, measure } from "./transports/measure.ts";
 import { type Link, RUNTIMES, WAYS } from "./transports/sites.ts";
@@ -38,7 +39,9 @@ const { values } = parseArgs({
 });
 const quick = (small: string, full: string) => (values.quick ? small : full);
 const registered = Object.keys(WAYS).filter((way) => transports.has(WAYS[way]!.scheme));
-const schemes = chosen(values.transports ?? registered.join(), registered);
+const { http3 } = await loadLibrary("webtransport:").catch(() => ({ http3: false }));
+const here = registered.filter((way) => way !== "http3" || http3);
+const schemes = chosen(values.transports ?? here.join(), here);
 const runtimes = Object.keys(RUNTIMES);
 const pairs = chosen(
   values.pairs ?? quick("bun-bun,deno-deno", "bun-bun,deno-deno,bun-deno,deno-bun"),

@@ -18,7 +18,7 @@ export const RUNTIMES: Readonly<Record<string, readonly string[]>> = {
 interface Way {
   readonly scheme: string;
   listen(folder: string, name: string): string;
-  readonly carrier: "stream" | "datagrams";
+  readonly carrier: "stream" | "datagrams" | "both";
   /** Whether the ends prove to each other who they are. */
   readonly keyed?: boolean;
 }
@@ -34,6 +34,8 @@ export const WAYS: Readonly<Record<string, Way>> = {
   unix: { scheme: "unix", listen: (folder, name) => `unix:${join(folder, name)}`, carrier: "stream" },
   quic: network("quic", "datagrams"),
   webtransport: network("webtransport", "stream"),
+  /** The same with its datagrams: over HTTP/3, where the native part of that is installed. */
+  http3: network("webtransport", "both"),
 };
 
 export interface Link {
@@ -65,11 +67,20 @@ export async function startLink(way: string, address: string, folder: string, li
   }
   const local = { host: "127.0.0.1", port: 0 };
   const to = { ...local, port: Number(/:(\d+)$/.exec(address)?.[1]) };
-  const wan =
-    carrier === "stream"
-      ? await startWan({ listen: local, to, ...shape, window })
-      : await startDatagramWan({ listen: local, to, ...shape });
-  return { ...wan, address: `${scheme}://127.0.0.1:${wan.port}` };
+  const streams = carrier === "datagrams" ? undefined : await startWan({ listen: local, to, ...shape, window });
+  const port = streams?.port ?? 0;
+  const datagrams =
+    carrier === "stream" ? undefined : await startDatagramWan({ listen: { ...local, port }, to, ...shape });
+  return {
+    address: `${scheme}://127.0.0.1:${datagrams?.port ?? port}`,
+    cut() {
+      streams?.cut();
+      datagrams?.cut();
+    },
+    async close() {
+      await Promise.all([streams?.close(), datagrams?.close()]);
+    },
+  };
 }
 
 export interface End extends AsyncDisposable {
