@@ -126,7 +126,8 @@ export async function* scanPack(
     let bufferAt = at;
     const need = async (length: number) => {
       if (at + length <= bufferAt + buffer.length) return;
-      const rest = buffer.copy(room, 0, at - bufferAt);
+      // A group that the file had no more of reaches beyond it.
+      const rest = buffer.copy(room, 0, Math.min(at - bufferAt, buffer.length));
       buffer = await readInto(handle, path, at, room, rest, room.length);
       bufferAt = at;
     };

@@ -17,7 +17,7 @@ import {
   type NativeSession,
   type ReliableClient,
 } from "./library.ts";
-import { closeSession, harden, openStream, PATH, sessionLink, WINDOWS, widen } from "./link.ts";
+import { harden, openStream, PATH, sessionLink, WINDOWS, widen } from "./link.ts";
 
 /** What a listener's HTTP/2 settings say of WebTransport (draft-ietf-webtrans-http2), which the library reads. */
 const SETTINGS = [0x2b61, 0x2b62, 0x2b63, 0x2b64, 0x2b65];
@@ -55,9 +55,12 @@ export async function connectSession(ip: string, dialling: Dialling): Promise<Co
   const left = () => Math.max(1, began + timeoutMs - performance.now());
   // Not all runtimes' HTTP/2 sees that it is over. What has come is to be read first.
   socket.once("end", () => setTimeout(() => socket.destroy(), GRACE_MS).unref());
+  // It may break while HTTP/3 is tried, when nobody else listens.
+  socket.on("error", () => {});
+  secure.stream.on("error", () => {});
   const remote = { ip, port };
   const { issuer } = secure;
-  if (library.http3) {
+  if (library.http3 && left() > 2 * HTTP3_MS) {
     const patience = Math.min(left() / 2, Math.max(HTTP3_MS, HTTP3_HANDSHAKES * handshakeMs));
     const certificate = hashOf(secure);
     const opened = await dialHttp3(ip, port, { library, certificate, signal, timeoutMs: patience }).catch(
@@ -65,15 +68,7 @@ export async function connectSession(ip: string, dialling: Dialling): Promise<Co
     );
     if (opened) {
       socket.destroy();
-      const { session, stream } = opened;
-      const link = sessionLink({
-        session,
-        stream,
-        remote,
-        issuer,
-        cut: () => closeSession(session),
-        gone: session.closed,
-      });
+      const link = sessionLink({ ...opened, remote, issuer, gone: opened.session.closed });
       return { ...framedConnection(link, peer, { opens: true }), carrier: "HTTP/3" };
     }
   }

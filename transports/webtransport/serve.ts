@@ -7,10 +7,11 @@ import { acceptQueue } from "../accept.ts";
 import { socketError } from "../advice.ts";
 import { framedConnection } from "../framed/connection.ts";
 import { formatHostPort } from "../host.ts";
+import { type DatagramGate, gateDatagrams } from "./datagram-gate.ts";
 import { gateServer, type Http2Server } from "./gate.ts";
-import { type Http3Server, SERVER_STREAMS, serveHttp3 } from "./http3.ts";
+import { type Http3Server, SERVER, serveHttp3 } from "./http3.ts";
 import { internal, internalMethods, type LoadedLibrary, type Server, type Session } from "./library.ts";
-import { closeSession, PATH, sessionLink, WINDOWS } from "./link.ts";
+import { PATH, sessionLink, WINDOWS } from "./link.ts";
 
 /** What a stranger has to make the handshakes of TLS and HTTP, and to open its stream. */
 const HANDSHAKE_MS = 10_000;
@@ -47,24 +48,27 @@ export async function serveSessions(ip: string, port: number, serving: Serving):
   const failed = Promise.withResolvers<Error>();
 
   /**
+   * Gives a session to whoever accepts, once it has opened its stream; resolves with whether it has.
    * @param cut ends what carries the session at once
    * @param gone settles when that has ended
    */
-  async function welcome(session: Session, carrier: string, cut: () => void, gone: Promise<unknown>): Promise<void> {
+  async function welcome(session: Session, carrier: string, cut: () => void, gone: Promise<unknown>): Promise<boolean> {
     const timer = setTimeout(cut, times.handshake);
     try {
       await session.ready;
       const incoming = session.incomingBidirectionalStreams.getReader();
       const { value: stream } = await incoming.read();
-      if (stream === undefined) return cut();
+      if (stream === undefined) throw new Error("it ends");
       // A second one is refused.
       incoming.releaseLock();
       const remote = remoteOf(session);
       const link = sessionLink({ session, stream, remote, cut, gone });
       const peer = formatHostPort("webtransport", remote.ip, remote.port);
       peers.offer({ ...framedConnection(link, peer, { readAhead }), carrier });
+      return true;
     } catch {
       cut();
+      return false;
     } finally {
       clearTimeout(timer);
     }
@@ -74,11 +78,11 @@ export async function serveSessions(ip: string, port: number, serving: Serving):
     Kind: LoadedLibrary["Http2Server"],
     at: number,
     prepare: (server: Server) => (session: Session) => void,
-    streams: Partial<typeof WINDOWS> = {},
+    special: Partial<typeof SERVER> = {},
   ): Promise<Server> {
     const server = new Kind({
       ...WINDOWS,
-      ...streams,
+      ...special,
       host: ip,
       port: at,
       secret: randomBytes(32).toString("hex"),
@@ -90,7 +94,10 @@ export async function serveSessions(ip: string, port: number, serving: Serving):
     const greet = prepare(server);
     const sessions = server.sessionStream(PATH).getReader();
     server.startServer();
-    await server.ready;
+    await server.ready.catch((error) => {
+      server.stopServer();
+      throw error;
+    });
     void (async () => {
       for (;;) {
         const { value } = await sessions.read();
@@ -116,8 +123,16 @@ export async function serveSessions(ip: string, port: number, serving: Serving):
     bound = http2.address()?.port ?? port;
     if (library.http3)
       http3 = await serveHttp3({
-        start: (greet) => start(library.Http3Server, bound, () => greet, SERVER_STREAMS),
-        welcome: (session) => welcome(session, "HTTP/3", () => closeSession(session), session.closed),
+        async start(greet) {
+          let gate!: DatagramGate;
+          const prepare = (server: Server) => {
+            gate = gateDatagrams(server, times.handshake);
+            return greet;
+          };
+          const server = await start(library.Http3Server, bound, prepare, SERVER);
+          return { server, gate };
+        },
+        welcome: (session, cut) => welcome(session, "HTTP/3", cut, session.closed),
       });
   } catch (error) {
     http2?.stopServer();
