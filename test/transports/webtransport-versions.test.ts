@@ -10,11 +10,10 @@ import { http2Only, overHttp2 } from "./http2-only.ts";
 const ANY = "webtransport://127.0.0.1:0";
 const at = (text: string) => parseAddress(text, transports);
 const open = { signal: never, insecure: true };
-const library = await http2Only(ANY);
+const real = await http2Only(ANY);
 const { dial, listen } = overHttp2;
 
-const other = (parts: Partial<LoadedLibrary>) =>
-  webtransportTransport({ load: async () => ({ ...library, ...parts }) });
+const other = (parts: Partial<LoadedLibrary>) => webtransportTransport({ load: async () => ({ ...real, ...parts }) });
 
 function expectBug(error: Error, lacks: string): void {
   expect(error).toHaveProperty("code", "bug");
@@ -29,7 +28,7 @@ type Visit = (event: Event) => void;
 
 /** A server that is changed once it has its HTTP/2 half. */
 function server(change: (made: Server, half: Parts) => void) {
-  return class extends library.Http2Server {
+  return class extends real.Http2Server {
     override async createTransportInt() {
       // The library calls it again.
       if (this.transportInt !== undefined) return;
@@ -61,7 +60,7 @@ function having(whole: Event, parts: Parts): Event {
 /** A client whose parts are changed before it connects. */
 const client = (change: (args: Parts) => void) => {
   type Inner = new (url: string, options: object) => { createClient(args: object): { client: { args: Parts } } };
-  class Changed extends (library.WebTransport as unknown as Inner) {
+  class Changed extends (real.WebTransport as unknown as Inner) {
     override createClient(args: object) {
       const made = super.createClient(args);
       change(made.client.args);
@@ -73,7 +72,7 @@ const client = (change: (args: Parts) => void) => {
 
 describe("a listener", () => {
   test.each(["createTransportInt", "onHttpWTSessionVisitor"])("without %s doesn't start", async (name) => {
-    class Without extends library.Http2Server {
+    class Without extends real.Http2Server {
       constructor(options: object) {
         super(options);
         Object.defineProperty(this, name, { value: undefined });

@@ -7,7 +7,7 @@ import type { Connection } from "../../core/transport/transport.ts";
 import { framedConnection } from "../framed/connection.ts";
 import { secureSocket } from "../socket.ts";
 import type { SecureStream } from "../tls.ts";
-import { dialHttp3 } from "./http3.ts";
+import { dialHttp3 } from "./dial-http3.ts";
 import {
   type ClientParts,
   internal,
@@ -17,7 +17,8 @@ import {
   type NativeSession,
   type ReliableClient,
 } from "./library.ts";
-import { harden, openStream, PATH, sessionLink, WINDOWS, widen } from "./link.ts";
+import { harden, PATH, sessionLink, WINDOWS, widen } from "./link.ts";
+import { openStream } from "./open-stream.ts";
 
 /** What a listener's HTTP/2 settings say of WebTransport (draft-ietf-webtrans-http2), which the library reads. */
 const SETTINGS = [0x2b61, 0x2b62, 0x2b63, 0x2b64, 0x2b65];
@@ -76,10 +77,11 @@ export async function connectSession(ip: string, dialling: Dialling): Promise<Co
   const given = Promise.withResolvers<never>();
   given.promise.catch(() => {});
   const closed = once(socket, "close").catch(() => {});
-  void closed.then(() => given.reject(new LinkError(`Lost the connection to ${peer} before its session was open`)));
+  const lost = () => new LinkError(`Lost the connection to ${peer} before its session was open`);
+  void closed.then(() => given.reject(lost()));
   try {
     if (signal.aborted) throw abortReason(signal);
-    if (socket.destroyed) throw new LinkError(`Lost the connection to ${peer} before its session was open`);
+    if (socket.destroyed) throw lost();
     const Client = clientOver(library, secure, given.reject);
     const client = new Client(`https://${isIPv6(ip) ? `[${ip}]` : ip}:${port}${PATH}`, {
       ...WINDOWS,

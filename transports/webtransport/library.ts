@@ -177,6 +177,15 @@ function hush(): { complained(): boolean; speak(): void } {
   };
 }
 
+/** Stops a server, also one whose socket is closed already or was never there: the library throws then. */
+export function stopServer(server: Pick<Server, "stopServer">): void {
+  try {
+    server.stopServer();
+  } catch {
+    // There is nothing left to stop.
+  }
+}
+
 /** A field that is not of the interface. Throws `bug` where another version has put it elsewhere. */
 export function internal(owner: unknown, name: string): unknown {
   const value: unknown = typeof owner === "object" && owner !== null ? Reflect.get(owner, name) : undefined;

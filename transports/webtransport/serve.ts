@@ -9,9 +9,9 @@ import { framedConnection } from "../framed/connection.ts";
 import { formatHostPort } from "../host.ts";
 import { type DatagramGate, gateDatagrams } from "./datagram-gate.ts";
 import { gateServer, type Http2Server } from "./gate.ts";
-import { type Http3Server, SERVER, serveHttp3 } from "./http3.ts";
-import { internal, internalMethods, type LoadedLibrary, type Server, type Session } from "./library.ts";
+import { internal, internalMethods, type LoadedLibrary, type Server, type Session, stopServer } from "./library.ts";
 import { PATH, sessionLink, WINDOWS } from "./link.ts";
+import { type Http3Half, SERVER_OPTIONS, serveHttp3 } from "./serve-http3.ts";
 
 /** What a stranger has to make the handshakes of TLS and HTTP, and to open its stream. */
 const HANDSHAKE_MS = 10_000;
@@ -44,7 +44,7 @@ export async function serveSessions(ip: string, port: number, serving: Serving):
   const current = await renewed(security, (made) => made);
   let credentials = await current();
   let http2: Server | undefined;
-  let http3: Http3Server | undefined;
+  let http3: Http3Half | undefined;
   const failed = Promise.withResolvers<Error>();
 
   /**
@@ -78,7 +78,7 @@ export async function serveSessions(ip: string, port: number, serving: Serving):
     Kind: LoadedLibrary["Http2Server"],
     at: number,
     prepare: (server: Server) => (session: Session) => void,
-    special: Partial<typeof SERVER> = {},
+    special: Partial<typeof SERVER_OPTIONS> = {},
   ): Promise<Server> {
     const server = new Kind({
       ...WINDOWS,
@@ -95,7 +95,7 @@ export async function serveSessions(ip: string, port: number, serving: Serving):
     const sessions = server.sessionStream(PATH).getReader();
     server.startServer();
     await server.ready.catch((error) => {
-      server.stopServer();
+      stopServer(server);
       throw error;
     });
     void (async () => {
@@ -129,7 +129,7 @@ export async function serveSessions(ip: string, port: number, serving: Serving):
             gate = gateDatagrams(server, times.handshake);
             return greet;
           };
-          const server = await start(library.Http3Server, bound, prepare, SERVER);
+          const server = await start(library.Http3Server, bound, prepare, SERVER_OPTIONS);
           return { server, gate };
         },
         welcome: (session, cut) => welcome(session, "HTTP/3", cut, session.closed),
