@@ -23,15 +23,21 @@ async function reached(condition: () => boolean): Promise<void> {
   while (!condition()) await sleep(2);
 }
 
-test("while one is handed over the next is copied, and no further one", async () => {
-  await using pair = await ends();
-  const departing = await guests(pair, ["web", "db", "mail"]);
+/** The first guest that is given away is not told to go until `held` resolves. */
+function holdFirstGo() {
   const held = Promise.withResolvers<void>();
   let given = 0;
   const meddle: Meddle = async ({ from, payload }) => {
     if (from === "source" && decodeSourceWord(payload).type === "go" && given++ === 0) await held.promise;
     return "deliver";
   };
+  return { held, meddle };
+}
+
+test("while one is handed over the next is copied, and no further one", async () => {
+  await using pair = await ends();
+  const departing = await guests(pair, ["web", "db", "mail"]);
+  const { held, meddle } = holdFirstGo();
   const performed: string[] = [];
   const ended: string[] = [];
   const there = pair.destination();
@@ -58,12 +64,7 @@ test("while one is handed over the next is copied, and no further one", async ()
 test("one that is not taken makes room for the next, though another is handed over", async () => {
   await using pair = await ends();
   const departing = await guests(pair, ["web", "db", "mail"], ["web", "mail"]);
-  const held = Promise.withResolvers<void>();
-  let given = 0;
-  const meddle: Meddle = async ({ from, payload }) => {
-    if (from === "source" && decodeSourceWord(payload).type === "go" && given++ === 0) await held.promise;
-    return "deliver";
-  };
+  const { held, meddle } = holdFirstGo();
   const ended: string[] = [];
   const there = pair.destination();
   const options: ClusterOptions = {
