@@ -32,6 +32,15 @@ export class QmpTimeout extends LinkError {
   }
 }
 
+/** The connection broke, or QEMU has closed it. */
+export class QmpLost extends LinkError {
+  constructor(path: string, cause?: Error) {
+    const why = cause ? cause.message : "QEMU has ended, or has closed it";
+    super(`Lost the QMP connection at "${path}": ${why}`, { cause });
+    this.name = "QmpLost";
+  }
+}
+
 const BUSY =
   "perhaps another program is connected to it, as libvirt is: a QMP socket serves one at a time; end that one, or give QEMU " +
   "another -qmp socket";
@@ -51,10 +60,4 @@ export function unreachable(path: string, cause: Error): ShrinkerError {
     return new ShrinkerError("input", `Cannot speak to QEMU: nobody listens at "${path}"; ${remedy}`, { cause });
   if (code === "EAGAIN") return new LinkError(`Cannot speak to QEMU: "${path}" is busy; ${BUSY}`, { cause });
   return fileError("Cannot speak to QEMU at", path, cause);
-}
-
-/** The connection broke or was closed, by whichever end. */
-export function lost(path: string, cause?: Error): LinkError {
-  const why = cause ? cause.message : "QEMU has ended, or has closed it";
-  return new LinkError(`Lost the QMP connection at "${path}": ${why}`, { cause });
 }

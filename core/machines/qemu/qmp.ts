@@ -3,10 +3,10 @@ import * as v from "valibot";
 import { abortReason, LinkError, ProtocolError } from "../../errors.ts";
 import { number, text } from "../../wire/map.ts";
 import { encodeLine, JsonLines } from "./json-lines.ts";
-import { lost, QmpError, QmpTimeout, silent, unreachable } from "./qmp-errors.ts";
+import { QmpError, QmpLost, QmpTimeout, silent, unreachable } from "./qmp-errors.ts";
 import { checkSocketPath } from "./socket-path.ts";
 
-export { QmpError, QmpTimeout };
+export { QmpError, QmpLost, QmpTimeout };
 
 /** To connect and be greeted, and for a command's reply, unless told otherwise. */
 const DEFAULT_MS = 10_000;
@@ -87,8 +87,8 @@ export class QmpClient {
       connected = true;
     });
     this.#socket.on("data", (piece: Uint8Array) => this.#take(piece));
-    this.#socket.on("error", (error) => this.#fail(connected ? lost(path, error) : unreachable(path, error)));
-    for (const event of ["end", "close"]) this.#socket.on(event, () => this.#fail(lost(path)));
+    this.#socket.on("error", (error) => this.#fail(connected ? new QmpLost(path, error) : unreachable(path, error)));
+    for (const event of ["end", "close"]) this.#socket.on(event, () => this.#fail(new QmpLost(path)));
   }
 
   /**
@@ -127,7 +127,7 @@ export class QmpClient {
 
   /**
    * What a command returns, unchecked; integers beyond 2^53 as bigints, where the runtime can. Rejects with a `QmpError`
-   * where QEMU refuses, a `QmpTimeout` where it doesn't answer in time, and a `LinkError` once the connection is gone.
+   * where QEMU refuses, a `QmpTimeout` where it doesn't answer in time, a `QmpLost` once QEMU is gone, and a `LinkError` after `close`.
    */
   execute(
     command: string,
