@@ -16,6 +16,7 @@ export interface ClusterOptions extends DepartureOptions, SettleOptions {
   /** How many guests are copied at once; the others follow in their order. */
   readonly parallel: number;
   readonly onPhase: (name: string, phase: Phase) => void;
+  /** What it throws keeps no guest from moving: the cluster rejects with it when all have ended. */
   readonly onOutcome: (outcome: MoveOutcome) => void;
 }
 
@@ -30,11 +31,19 @@ export async function moveCluster(
   left: Left,
   options: ClusterOptions,
 ): Promise<MoveOutcome[]> {
-  const { signal, onOutcome } = options;
+  const { signal } = options;
   const outcomes = new Map<string, MoveOutcome>();
+  const failures: unknown[] = [];
+  const tell = (outcome: MoveOutcome) => {
+    try {
+      options.onOutcome(outcome);
+    } catch (error) {
+      failures.push(error);
+    }
+  };
   const note = (outcome: MoveOutcome) => {
     outcomes.set(outcome.name, outcome);
-    if (outcome.where !== "unknown") onOutcome(outcome);
+    if (outcome.where !== "unknown") tell(outcome);
   };
   try {
     const link = await options.open();
@@ -66,7 +75,8 @@ export async function moveCluster(
     for (const entry of left.given.filter(({ name }) => !outcomes.has(name))) note(unknown(entry, error));
   }
   await settleRest([...departing.map(({ journal }) => journal.entry), ...left.given], outcomes, options, note);
-  for (const outcome of outcomes.values()) if (outcome.where === "unknown") onOutcome(outcome);
+  for (const outcome of outcomes.values()) if (outcome.where === "unknown") tell(outcome);
+  if (failures.length > 0) throw failures[0];
   return [...outcomes.values()];
 }
 

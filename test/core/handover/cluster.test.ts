@@ -4,6 +4,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { type ClusterOptions, moveCluster } from "../../../core/handover/source/cluster.ts";
 import { decodeSourceWord, machineService } from "../../../core/wire/handover.ts";
 import { within } from "../../support/session.ts";
+import { failure } from "../machines/nbd/connect.ts";
 import { type Destination, type Ends, ends, type Meddle } from "./ends.ts";
 
 const NOTHING_LEFT = { given: [], aborted: [] };
@@ -81,6 +82,33 @@ test("one that is not taken makes room for the next, though another is handed ov
   held.resolve();
   await within(moving, "migration");
   expect(ended).toEqual(["db", "mail", "web"]);
+});
+
+test("whoever hears of one throws: all go on", async () => {
+  await using pair = await ends();
+  const departing = await guests(pair, ["web", "db", "mail"]);
+  const { held, meddle } = holdFirstGo();
+  const ended: string[] = [];
+  const there = pair.destination();
+  const options: ClusterOptions = {
+    ...pair.options,
+    ...{ parallel: 1, open: () => there.open(meddle) },
+    onOutcome({ name, where }) {
+      ended.push(`${name}: ${where}`);
+      if (name === "db") throw new Error("no room for words");
+    },
+  };
+  const moving = failure(moveCluster(departing, NOTHING_LEFT, options));
+  await within(
+    reached(() => ended.length > 0),
+    "second guest",
+  );
+  await sleep(50);
+  expect(ended).toEqual(["db: destination"]);
+  held.resolve();
+  expect((await within(moving, "migration")).message).toContain("no room for words");
+  expect(ended).toEqual(["db: destination", "web: destination", "mail: destination"]);
+  expect(pair.violations).toEqual([]);
 });
 
 /** Moves a guest; gives what its session was told of hurry, and its phases. */
