@@ -2,7 +2,7 @@ import { constants, type FileHandle, open, truncate, unlink } from "node:fs/prom
 import { fileError, ShrinkerError } from "../errors.ts";
 import { EarlySync } from "../files/early-sync.ts";
 import { syncFolder } from "../files/whole.ts";
-import { MAX_PACKS, PACK_BYTES, packHeader, packPath } from "./pack.ts";
+import { MAX_PACKS, PACK_BYTES, PACK_HEADER, packHeader, packPath } from "./pack.ts";
 
 /** Where a group lies. */
 export interface Place {
@@ -98,25 +98,45 @@ export class PackWriter {
       const message = `The store has ${MAX_PACKS} packs, its limit: shrinker prune --repack makes fewer of them`;
       throw new ShrinkerError("space", message);
     }
-    const path = packPath(this.#folder, this.#number);
     const fresh = this.#end === 0;
-    const { O_RDWR, O_CREAT, O_EXCL, O_NOFOLLOW } = constants;
-    let handle: FileHandle | undefined;
-    try {
-      handle = await open(path, fresh ? O_RDWR | O_CREAT | O_EXCL : O_RDWR | O_NOFOLLOW, 0o600);
-      if (fresh) this.#end = await writeAt(handle, packHeader(), 0);
-      else await handle.truncate(this.#end);
-    } catch (error) {
-      await handle?.close().catch(() => {});
-      // Without a beginning it would be in the way of the next attempt.
-      if (handle && fresh) await unlink(path).catch(() => {});
-      throw fileError("Cannot write", path, error);
-    }
+    const handle = await (fresh ? createPack : openPack)(this.#folder, this.#number, this.#end);
+    if (fresh) this.#end = PACK_HEADER;
     if (fresh) this.#created.add(this.#number);
     this.#made ||= fresh;
     this.#handle = handle;
     this.#sync = new EarlySync(handle, this.#end);
     return handle;
+  }
+}
+
+/** Makes an empty pack. Rejects with `exists`, `space` or `input`, and leaves nothing then. */
+export async function createPack(folder: string, number: number): Promise<FileHandle> {
+  const path = packPath(folder, number);
+  const { O_RDWR, O_CREAT, O_EXCL } = constants;
+  let handle: FileHandle | undefined;
+  try {
+    handle = await open(path, O_RDWR | O_CREAT | O_EXCL, 0o600);
+    await writeAt(handle, packHeader(), 0);
+    return handle;
+  } catch (error) {
+    await handle?.close().catch(() => {});
+    // Without a beginning it would be in the way of the next attempt.
+    if (handle) await unlink(path).catch(() => {});
+    throw fileError("Cannot write", path, error);
+  }
+}
+
+/** Opens a pack whose first `end` bytes are right, and cuts off what follows. */
+async function openPack(folder: string, number: number, end: number): Promise<FileHandle> {
+  const path = packPath(folder, number);
+  let handle: FileHandle | undefined;
+  try {
+    handle = await open(path, constants.O_RDWR | constants.O_NOFOLLOW);
+    await handle.truncate(end);
+    return handle;
+  } catch (error) {
+    await handle?.close().catch(() => {});
+    throw fileError("Cannot write", path, error);
   }
 }
 

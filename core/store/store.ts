@@ -2,6 +2,7 @@ import { join } from "node:path";
 import { DIGEST_SIZE, PAGE_SIZE } from "../content/page.ts";
 import { ShrinkerError } from "../errors.ts";
 import { type Lock, takeLock } from "../files/lock.ts";
+import { syncFolder } from "../files/whole.ts";
 import type { PrefixTable } from "../index/prefix-table.ts";
 import { DigestIndex, NO_PLACES } from "./digest-index.ts";
 import { fetchContents, type Located } from "./fetch.ts";
@@ -9,8 +10,8 @@ import { GroupQueue } from "./group-queue.ts";
 import { GroupReader } from "./group-reader.ts";
 import { type Identity, type Layout, openLayout, readIdentity } from "./layout.ts";
 import { removeLeftovers } from "./leftovers.ts";
-import { syncPacks } from "./pack.ts";
-import { PackWriter, type Place } from "./pack-writer.ts";
+import { MAX_PACKS, PACK_HEADER, syncPacks } from "./pack.ts";
+import { createPack, PackWriter, type Place } from "./pack-writer.ts";
 import { RecentContents } from "./recent.ts";
 import { recover } from "./recover.ts";
 
@@ -40,6 +41,8 @@ export class Store {
   readonly #recent = new RecentContents();
   readonly #writer: PackWriter | undefined;
   readonly #queue: GroupQueue | undefined;
+  /** Packs that have less than the index says, and up to where. */
+  readonly #short: ReadonlyMap<number, number>;
   #identity: Identity;
   /** Up to where what was written is in the index. */
   #indexed: Place;
@@ -51,6 +54,7 @@ export class Store {
     identity: Identity,
     index: DigestIndex,
     locks: readonly Lock[],
+    short: ReadonlyMap<number, number>,
     end: { number: number; end: number } | undefined,
   ) {
     this.name = `the store "${dir}"`;
@@ -58,6 +62,7 @@ export class Store {
     this.index = index;
     this.#identity = identity;
     this.#locks = locks;
+    this.#short = short;
     this.#reader = new GroupReader(layout.packs);
     this.#indexed = { pack: end?.number ?? 0, offset: end?.end ?? 0 };
     if (!end) return;
@@ -89,17 +94,15 @@ export class Store {
         whole = false;
         lost(error);
       });
-      const { run, last } = await recover(layout.packs, index.covered(), lost);
+      const { run, short, last } = await recover(layout.packs, index.covered(), lost);
+      const end = write ? await placeToAppend(layout.packs, last) : undefined;
       if (write && run) await syncPacks(layout.packs, run.covered.keys());
       if (write && !whole) {
         await DigestIndex.replace(layout.index, run?.table ?? NO_PLACES, run?.covered ?? new Map());
         index = await DigestIndex.open(layout.index, lost);
       } else if (run && write) await index.add(run.table, run.covered, true);
       else if (run) index.addInMemory(run.table);
-      // A pack that is damaged stays as it is. Without an index, damage is not told from the end of a write that was cut off.
-      const goesOn = last && last.end > 0 && whole;
-      const end = goesOn ? last : { number: (last?.number ?? 0) + 1, end: 0 };
-      return new Store(dir, layout, identity, index, locks, write ? end : undefined);
+      return new Store(dir, layout, identity, index, locks, short, end);
     } catch (error) {
       for (const lock of locks) await lock.release();
       throw error;
@@ -175,7 +178,9 @@ export class Store {
   }
 
   #holds(digests: Uint8Array, words: Int32Array, index: number): boolean {
-    return this.#recent.find(words, (index * DIGEST_SIZE) / 4) >= 0 || this.index.find(digests, index * DIGEST_SIZE);
+    if (this.#recent.find(words, (index * DIGEST_SIZE) / 4) >= 0) return true;
+    if (!this.index.find(digests, index * DIGEST_SIZE)) return false;
+    return this.#short.size === 0 || this.index.offset < (this.#short.get(this.index.pack) ?? Infinity);
   }
 
   async #flush(): Promise<void> {
@@ -203,6 +208,21 @@ export class Store {
     const { pack, offset, slot } = this.index;
     return { place: { pack, offset }, slot };
   }
+}
+
+/**
+ * Where the next group goes. A pack that may not be appended to is followed by another one at once: from then on the index covers
+ * what could be read of it, and the next writer would take the rest for a write that was cut off.
+ */
+async function placeToAppend(folder: string, last: { number: number; end: number } | undefined) {
+  if (!last) return { number: 1, end: 0 };
+  if (last.end > 0) return last;
+  const number = last.number + 1;
+  if (number > MAX_PACKS) return { number, end: 0 };
+  await using pack = await createPack(folder, number);
+  await pack.sync();
+  await syncFolder(folder);
+  return { number, end: PACK_HEADER };
 }
 
 function wordsOf(digests: Uint8Array): Int32Array {

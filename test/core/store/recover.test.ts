@@ -76,8 +76,11 @@ describe("recovery", () => {
           const cut = PACK_HEADER + Math.floor(share * (offsets.at(-1)! - PACK_HEADER));
           truncateSync(packPath(folder.path, 3), cut);
           const ends = [PACK_HEADER, ...offsets.slice(1).filter((end) => end <= cut)];
+          const known = await recovered([[3, PACK_HEADER]], folder.path);
+          expect([known.last, known.told]).toEqual([{ number: 3, end: ends.at(-1)! }, []]);
+          // Without an index it may be damage as well.
           const { table, last, told } = await recovered([], folder.path);
-          expect([last, told]).toEqual([{ number: 3, end: ends.at(-1)! }, []]);
+          expect([last, told]).toEqual([{ number: 3, end: ends.at(-1)! === cut ? cut : 0 }, []]);
           const kept = new Set(groups.slice(0, ends.length - 1).flat());
           expect(table?.count ?? 0).toBe(kept.size);
           if (places(table, [...kept]).includes(undefined)) throw new Error("a whole group is not found");

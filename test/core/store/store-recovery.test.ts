@@ -103,6 +103,28 @@ describe("a store that a crash has left", () => {
   });
 });
 
+describe("contents that the index has and no pack are stored again", () => {
+  const sizes = () => readdirSync(part("packs")).map((name) => [name, statSync(part("packs", name)).size]);
+
+  test.each([
+    ["cut short", (path: string) => truncateSync(path, statSync(path).size - 10), [0]],
+    ["gone", (path: string) => rmSync(path), []],
+  ] as const)("a pack that is %s", async (how, spoil, left) => {
+    await keep([0], [1, 2]);
+    spoil(packPath(part("packs"), 1));
+    expect(await heldBy(openReader(), range(0, 3))).toEqual([...left]);
+    expect(told.join()).toContain(how);
+    expect(told.join()).toContain("shrinker verify");
+    await keep(range(0, 3));
+    expect(await heldBy(openReader(), range(0, 3))).toEqual(range(0, 3));
+    // The index would take another first pack for the one that it knows.
+    expect(sizes().map(([name]) => name)).toEqual(how === "gone" ? ["00002.pack"] : ["00001.pack", "00002.pack"]);
+    const before = sizes();
+    await keep(range(0, 3));
+    expect(sizes()).toEqual(before);
+  });
+});
+
 describe("an index that is not as it was left is made again", () => {
   const spoiled = ["damaged", "empty", "missing", "of nothing"] as const;
   test.each(spoiled.map((how) => [how]))("%s", async (how) => {
@@ -126,17 +148,26 @@ describe("an index that is not as it was left is made again", () => {
     expect(told).toEqual([]);
   });
 
-  test("and what lies behind damage is not cut off: it can't be told from a torn write without an index", async () => {
-    await keep([0, 2], [4, 6], [8]);
-    const path = packPath(part("packs"), 1);
-    const { groups } = await scan(path);
-    const whole = readFileSync(path);
-    const damaged = flipped(whole, groups[1]!.offset);
-    writeFileSync(path, damaged);
-    for (const name of readdirSync(part("index"))) writeFileSync(part("index", name), "");
-    expect(await heldBy(openReader(), [0, 2, 4, 6, 8])).toEqual([0, 2]);
-    await keep([10]);
-    expect(Buffer.compare(readFileSync(path), damaged)).toBe(0);
-    expect(await heldBy(openReader(), [0, 2, 8, 10])).toEqual([0, 2, 10]);
-  });
+  // The first writer has nothing to add, and leaves an index of what it could read.
+  const lose = {
+    "is damaged": (path: string) => writeFileSync(path, ""),
+    "is gone": (path: string) => rmSync(path),
+  };
+  const behind = Object.keys(lose).flatMap((how) => [[how, [[0], [10]]] as const, [how, [[10]]] as const]);
+  test.each(behind)(
+    "and what lies behind damage is not cut off where it %s: it may be no torn write",
+    async (how, then) => {
+      await keep([0, 2], [4, 6], [8]);
+      const path = packPath(part("packs"), 1);
+      const { groups } = await scan(path);
+      const whole = readFileSync(path);
+      const damaged = flipped(whole, groups[1]!.offset);
+      writeFileSync(path, damaged);
+      for (const name of readdirSync(part("index"))) lose[how as keyof typeof lose](part("index", name));
+      expect(await heldBy(openReader(), [0, 2, 4, 6, 8])).toEqual([0, 2]);
+      for (const numbers of then) await keep(numbers);
+      expect(Buffer.compare(readFileSync(path), damaged)).toBe(0);
+      expect(await heldBy(openReader(), [0, 2, 8, 10])).toEqual([0, 2, 10]);
+    },
+  );
 });
