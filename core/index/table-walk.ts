@@ -42,7 +42,7 @@ export function walkTables(tables: readonly PrefixTable[], visit: Visit): void {
       const table = heap[0]!;
       holders[found++] = table;
       at[table] = at[table]! + sizes[table]!;
-      const rest = at[table]! < tables[table]!.records.length ? table : heap[--left]!;
+      const rest = at[table]! < tables[table]!.records.byteLength ? table : heap[--left]!;
       if (left > 0) sift(rest, 0);
     } while (left > 0 && compareBytes(tables[heap[0]!]!.records, at[heap[0]!]!, records, place, PREFIX_SIZE) === 0);
     visit(holders, found, records, place);

@@ -1,6 +1,6 @@
 import { DIGEST_SIZE, DIGEST_WORDS } from "../content/page.ts";
 import type { PastContents } from "../engine/site.ts";
-import { ProtocolError } from "../errors.ts";
+import { ProtocolError, type ShrinkerError } from "../errors.ts";
 import { DigestTable } from "../index/digest-table.ts";
 import { LogReader, listLogs } from "../store/content-log.ts";
 import { MAX_PAST_LOGS } from "../wire/numbers.ts";
@@ -9,24 +9,31 @@ import { MAX_PAST_LOGS } from "../wire/numbers.ts";
 export const MAX_PAST_CONTENTS = 1 << 22;
 
 /**
- * Opens the latest logs of a folder, within the bounds, the latest first. Those that are damaged are passed over.
+ * Opens the latest logs of a folder, within the bounds, the latest first; of the one that reaches beyond them, as much as fits.
+ * Those that are damaged, or can't be read, are passed over: they only help.
  * @param most contents of all together
  */
 export async function openLogs(folder: string, most = MAX_PAST_CONTENTS): Promise<LogReader[]> {
   const logs: LogReader[] = [];
-  let contents = 0;
+  let left = most;
   for (const { path } of await listLogs(folder)) {
-    if (logs.length === MAX_PAST_LOGS) break;
-    const log = LogReader.open(path);
+    if (logs.length === MAX_PAST_LOGS || left === 0) break;
+    const log = openLog(path, left);
     if (!log) continue;
-    contents += log.length;
-    if (log.length === 0 || contents > most) {
-      log.close();
-      continue;
-    }
-    logs.push(log);
+    left -= log.length;
+    if (log.length > 0) logs.push(log);
+    else log.close();
   }
   return logs;
+}
+
+function openLog(path: string, most: number): LogReader | undefined {
+  try {
+    return LogReader.open(path, most);
+  } catch (error) {
+    if ((error as ShrinkerError).code !== "input") throw error;
+    return undefined;
+  }
 }
 
 /**

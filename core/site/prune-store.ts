@@ -109,7 +109,7 @@ async function listNeeds(layout: Layout, { forget, release, now }: PruneOptions)
 async function gather(layout: Layout, needs: readonly Need[], since: number): Promise<LiveContents> {
   const set = new ContentSet();
   const add = (digests: Uint8Array, size: number) => {
-    for (let at = 0; at < digests.length; at += size) set.add(digests, at);
+    for (let at = 0; at < digests.byteLength; at += size) set.add(digests, at);
   };
   for (const need of needs) {
     await need.visit(add).catch((error) => {

@@ -54,8 +54,8 @@ async function site({ store: shared, seeds, keep }: SiteParts, store: Store | un
     brokers,
     async begin(session) {
       if (!store || !keep) return [];
-      log = await createLog(store.layout.logs, session);
-      return log ? [store, log] : [store];
+      log = await LogWriter.create(store.layout.logs, session);
+      return [store, log];
     },
     past: (first, count, target, at) => readPast(logs, first, count, target, at),
     summary: (bits) => summarize(store, seeds, bits),
@@ -73,16 +73,6 @@ async function site({ store: shared, seeds, keep }: SiteParts, store: Store | un
       }
     },
   };
-}
-
-/** A bundle that is received again has its log already, or as much of it as the first time. */
-async function createLog(folder: string, session: Uint8Array): Promise<LogWriter | undefined> {
-  try {
-    return await LogWriter.create(folder, session);
-  } catch (error) {
-    if (error instanceof ShrinkerError && error.code === "exists") return undefined;
-    throw error;
-  }
 }
 
 /**

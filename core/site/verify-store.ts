@@ -76,7 +76,7 @@ async function checkNeed(need: Need, places: KnownPlaces): Promise<NeedReport> {
   let error: ShrinkerError | undefined;
   try {
     await need.visit((digests, size) => {
-      for (let at = 0; at < digests.length; at += size) {
+      for (let at = 0; at < digests.byteLength; at += size) {
         const found = places.found(digests, at);
         sum.contents++;
         if (found === undefined) sum.lacking++;

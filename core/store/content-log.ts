@@ -1,5 +1,5 @@
 import { closeSync, openSync, readSync } from "node:fs";
-import { type FileHandle, open, readdir, stat, unlink } from "node:fs/promises";
+import { constants, type FileHandle, open, readdir, stat, unlink } from "node:fs/promises";
 import { join } from "node:path";
 import { crc32 } from "node:zlib";
 import { DIGEST_SIZE } from "../content/page.ts";
@@ -33,12 +33,19 @@ export class LogWriter {
   #count = 0;
   #at = HEADER;
   #ended = false;
+  /** Bytes of one of the same session that was there already. */
+  readonly #had: number;
 
-  private constructor(handle: FileHandle, path: string) {
+  private constructor(handle: FileHandle, path: string, had: number) {
     this.#handle = handle;
     this.#path = path;
+    this.#had = had;
   }
 
+  /**
+   * Begins a log. Where there is one of the same session already, as of a bundle that is received again, it is written over: the
+   * same contents come in the same order, perhaps more of them.
+   */
   static async create(folder: string, session: Uint8Array): Promise<LogWriter> {
     const path = join(folder, logName(session));
     const header = Buffer.alloc(HEADER);
@@ -47,13 +54,15 @@ export class LogWriter {
     header.set(session, 16);
     header.writeUInt32LE(crc32(header.subarray(0, 60)), 60);
     let handle: FileHandle | undefined;
+    let had: number | undefined;
     try {
-      handle = await open(path, "wx", 0o600);
+      handle = await open(path, constants.O_WRONLY | constants.O_CREAT | constants.O_NOFOLLOW, 0o600);
+      had = (await handle.stat()).size;
       await handle.write(header, 0, HEADER, 0);
-      return new LogWriter(handle, path);
+      return new LogWriter(handle, path, had);
     } catch (error) {
       await handle?.close().catch(() => {});
-      if (handle) await unlink(path).catch(() => {});
+      if (had === 0) await unlink(path).catch(() => {});
       throw fileError("Cannot write", path, error);
     }
   }
@@ -74,7 +83,7 @@ export class LogWriter {
   async end(): Promise<void> {
     if (this.#ended) return;
     this.#ended = true;
-    const empty = this.#at === HEADER && this.#count === 0;
+    const empty = this.#had === 0 && this.#at === HEADER && this.#count === 0;
     try {
       if (this.#count > 0) await this.#write();
     } finally {
@@ -95,6 +104,8 @@ export class LogWriter {
 
   async #write(): Promise<void> {
     const digests = this.#block.subarray(BLOCK_HEADER, BLOCK_HEADER + this.#count * DIGEST_SIZE);
+    // The last time it came further.
+    if (this.#count < BLOCK_DIGESTS && this.#at + BLOCK_HEADER + digests.length <= this.#had) return;
     this.#block.writeUInt32LE(this.#count, 0);
     this.#block.writeUInt32LE(crc32(digests), 4);
     try {
@@ -110,7 +121,7 @@ export class LogWriter {
 /** Reads a log by numbers. Reads are synchronous, of a block that neighbours share. */
 export class LogReader {
   readonly session: Buffer;
-  /** Digests that are right: a log counts up to its first block that is not. */
+  /** Digests that are right, up to the first block that is not; of a log that has more than are asked for, so many. */
   readonly length: number;
   readonly #path: string;
   readonly #fd: number;
@@ -124,12 +135,15 @@ export class LogReader {
     this.length = length;
   }
 
-  /** Reads and checks the whole log; undefined where it is none, or gone. Throws `input` where it can't be read. */
-  static open(path: string): LogReader | undefined {
+  /**
+   * Reads and checks a log, up to the first `most` digests; undefined where it is none, or gone. Throws `input` where it can't be
+   * read.
+   */
+  static open(path: string, most = Number.POSITIVE_INFINITY): LogReader | undefined {
     let fd: number | undefined;
     try {
       fd = openSync(path, "r");
-      const reader = LogReader.#read(path, fd);
+      const reader = LogReader.#read(path, fd, most);
       if (!reader) closeSync(fd);
       return reader;
     } catch (error) {
@@ -140,7 +154,7 @@ export class LogReader {
     }
   }
 
-  static #read(path: string, fd: number): LogReader | undefined {
+  static #read(path: string, fd: number, most: number): LogReader | undefined {
     const header = Buffer.alloc(HEADER);
     const got = readSync(fd, header, 0, HEADER, 0);
     const right =
@@ -151,10 +165,10 @@ export class LogReader {
     if (!right) return undefined;
     const block = Buffer.alloc(BLOCK);
     let length = 0;
-    for (let count = BLOCK_DIGESTS; count === BLOCK_DIGESTS; length += count) {
+    for (let count = BLOCK_DIGESTS; count === BLOCK_DIGESTS && length < most; length += count) {
       count = readBlock(fd, block, length / BLOCK_DIGESTS);
     }
-    return new LogReader(path, fd, Buffer.from(header.subarray(16, 16 + SESSION_BYTES)), length);
+    return new LogReader(path, fd, Buffer.from(header.subarray(16, 16 + SESSION_BYTES)), Math.min(length, most));
   }
 
   /** Copies the digests of `[first, first + count)` to `target` at `at`. Throws an `IntegrityError` where the file has changed. */
@@ -203,14 +217,17 @@ export async function listLogs(folder: string): Promise<{ path: string; session:
   return found.sort((a, b) => b.at - a.at || (a.session < b.session ? -1 : 1));
 }
 
-/** Removes the oldest logs of a folder, so that no more than `contents` digests and `most` logs stay. */
+/**
+ * Removes the oldest logs of a folder: at most `most` stay, and none that is older than those that have `contents` digests
+ * together. The latest one stays, however long it is.
+ */
 export async function trimLogs(folder: string, contents: number, most: number): Promise<void> {
   let left = contents;
   let kept = 0;
   for (const { path } of await listLogs(folder)) {
-    const { size } = await stat(path).catch(() => ({ size: 0 }));
-    left -= Math.max(0, size - HEADER) / DIGEST_SIZE;
-    if (kept++ < most && left >= 0) continue;
-    await unlink(path).catch(() => {});
+    if (kept++ < most && left > 0) {
+      const { size } = await stat(path).catch(() => ({ size: 0 }));
+      left -= Math.max(0, size - HEADER) / DIGEST_SIZE;
+    } else await unlink(path).catch(() => {});
   }
 }

@@ -38,7 +38,7 @@ export class LiveContents {
   /** How many of the digests in `digests`, which have `size` bytes each, are in no pack. */
   lacking(digests: Uint8Array, size: number): number {
     let lacking = 0;
-    for (let at = 0; at < digests.length; at += size) {
+    for (let at = 0; at < digests.byteLength; at += size) {
       const number = this.find(digests, at);
       if (number < 0 || this.#packs[number] === 0) lacking++;
     }

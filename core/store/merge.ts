@@ -31,5 +31,5 @@ export function mergeRuns(older: PrefixTable, newer: PrefixTable): PrefixTable {
   end += a.byteLength - i;
   merged.set(b.subarray(j), end);
   end += b.byteLength - j;
-  return new PrefixTable(end === merged.length ? merged : merged.slice(0, end), payload);
+  return new PrefixTable(end === merged.byteLength ? merged : merged.slice(0, end), payload);
 }

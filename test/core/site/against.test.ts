@@ -9,6 +9,7 @@ import { prefixIndex } from "../../../core/index/prefix-table.ts";
 import { uniteTables } from "../../../core/index/table-walk.ts";
 import { holdIndexed, holdName } from "../../../core/site/index-hold.ts";
 import { nothingHere } from "../../../core/site/nothing.ts";
+import { openLogs } from "../../../core/site/past-logs.ts";
 import { scanSnapshot } from "../../../core/site/scan-snapshot.ts";
 import { SharedStore } from "../../../core/site/shared-store.ts";
 import { releaseHold } from "../../../core/store/holds.ts";
@@ -178,6 +179,19 @@ describe("a bundle made against a store", () => {
       await replay(bundle, target, site.receiving());
       expect(Buffer.compare(target.get("disk").bytes, disk)).toBe(0);
     }
+  });
+
+  test("is logged whole where it was cut the first time", async () => {
+    const bundle = await record([source("disk", "raw", [pages(...range(0, 2000))])], {});
+    const logged = async () => {
+      const [log] = await openLogs((await openLayout(site.dir, "test", false)).logs);
+      log?.close();
+      return log?.length ?? 0;
+    };
+    await expect(replay(bundle.subarray(0, bundle.length / 2), memoryTarget(), site.receiving())).rejects.toThrow();
+    expect(await logged()).toBeLessThan(2000);
+    await replay(bundle, memoryTarget(), site.receiving());
+    expect(await logged()).toBe(2000);
   });
 
   test("is refused once a hold has expired", async () => {

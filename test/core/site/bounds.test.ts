@@ -8,7 +8,7 @@ import type { ScannedBlock } from "../../../core/engine/scan.ts";
 import { MAX_PAST_CONTENTS, openLogs, pastContents } from "../../../core/site/past-logs.ts";
 import { PlaceTable } from "../../../core/site/place-table.ts";
 import { chooseBits } from "../../../core/site/site-memory.ts";
-import { LogWriter } from "../../../core/store/content-log.ts";
+import { LogWriter, logName } from "../../../core/store/content-log.ts";
 import { sha256 } from "../../fixtures/pages.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "shrinker-bounds-"));
@@ -28,7 +28,9 @@ test("64 logs are used, of so many contents together, and of runs of numbers so 
   const all = await openLogs(folder);
   expect(all).toHaveLength(64);
   const some = await openLogs(folder, 35);
-  expect(some).toHaveLength(3);
+  // The latest first, and of the last one what there is room for.
+  expect(some.map(({ length }) => length)).toEqual([10, 10, 10, 5]);
+  expect(some.map(({ session }) => session)).toEqual(all.slice(0, 4).map(({ session }) => session));
   // Each log has numbers of its own that follow those of the one before: one run. Backwards, each is another.
   const theirs = all.map(({ session, length }) => ({ session, length }));
   const past = async (most: { contents: number; parts: number }) => (await pastContents(theirs, all, most))?.count;
@@ -38,6 +40,12 @@ test("64 logs are used, of so many contents together, and of runs of numbers so 
   expect((await pastContents(sparse, all, { contents: 1000, parts: 4 }))?.count).toBe(40);
   for (const log of [...all, ...some]) log.close();
   expect(MAX_PAST_CONTENTS).toBe(2 ** 22);
+});
+
+test("a log that can't be read costs bytes, and no migration", async () => {
+  const own = join(folder, "unreadable");
+  mkdirSync(join(own, logName(session(1))), { recursive: true });
+  expect(await openLogs(own)).toEqual([]);
 });
 
 test("where two logs differ in more than 65536 runs of numbers, the rest of the older one is not used", async () => {

@@ -124,15 +124,25 @@ describe("a log", () => {
     await log.end();
   });
 
-  test("of nothing is removed; one that is there is not written again", async () => {
+  test("of nothing is removed", async () => {
     const empty = await LogWriter.create(folder.path, session(1));
     await empty.end();
     expect(readdirSync(folder.path)).toEqual([]);
     await writeLog(folder.path, 1, 3);
-    expect((await failure(LogWriter.create(folder.path, session(1)))).code).toBe("exists");
-    expect(lengthOf(pathOf(1))).toBe(3);
     expect(statSync(pathOf(1)).mode & 0o777).toBe(0o600);
     expect((await failure(LogWriter.create(join(folder.path, "none"), session(1)))).code).toBe("input");
+  });
+
+  test("of a session that comes again, and perhaps further, has all of it", async () => {
+    for (const [count, length] of [
+      [300, 300],
+      [700, 700],
+      [10, 700],
+      [0, 700],
+    ] as const) {
+      await writeLog(folder.path, 1, count);
+      expect(lengthOf(pathOf(1))).toBe(length);
+    }
   });
 
   test("that changes while it is used is said to", async () => {
@@ -183,9 +193,10 @@ describe("logs of a folder", () => {
     expect(await left()).toEqual([3, 2, 1, 0]);
     await trimLogs(folder.path, 10_000, 3);
     expect(await left()).toEqual([3, 2, 1]);
-    await trimLogs(folder.path, 330, 3);
+    // The one that reaches beyond the bound is the last that stays.
+    await trimLogs(folder.path, 300, 3);
     expect(await left()).toEqual([3, 2]);
-    await trimLogs(folder.path, 10_000, 1);
+    await trimLogs(folder.path, 5, 3);
     expect(await left()).toEqual([3]);
     await trimLogs(folder.path, 10_000, 0);
     expect(readdirSync(folder.path)).toEqual([]);
