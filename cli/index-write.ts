@@ -1,8 +1,6 @@
-import { existsSync } from "node:fs";
-import { unlink } from "node:fs/promises";
 import { PAGE_SIZE } from "../core/content/page.ts";
 import { ShrinkerError } from "../core/errors.ts";
-import { writeIndexFile } from "../core/index/index-file.ts";
+import { type IndexAside, indexTarget, writeIndexAside } from "../core/index/index-file.ts";
 import type { PrefixTable } from "../core/index/prefix-table.ts";
 import { uniteTables } from "../core/index/table-walk.ts";
 import { segmentFormats } from "../core/segment/registry.ts";
@@ -10,6 +8,7 @@ import { holdIndexed } from "../core/site/index-hold.ts";
 import { listSnapshot } from "../core/site/list-snapshot.ts";
 import type { SeedFile } from "../core/site/seeds.ts";
 import { tallyContents } from "../core/site/sharing.ts";
+import { releaseHold } from "../core/store/holds.ts";
 import { Store } from "../core/store/store.ts";
 import type { ContentSource, SourceContext } from "./sources.ts";
 import { hex } from "./summary.ts";
@@ -39,8 +38,7 @@ export async function writeIndex(
     throw new ShrinkerError("usage", "--hold keeps contents of a store: name that with --store DIR");
   if (context.format !== undefined)
     throw new ShrinkerError("usage", "--format has no place in an index: seeds are read by their first bytes");
-  if (!force && existsSync(path))
-    throw new ShrinkerError("exists", `"${path}" exists already: name another file, or replace it with --force`);
+  const target = await indexTarget(path, force);
   const store = dir === undefined ? undefined : await Store.open(dir, { domain, warn: output.note });
   try {
     const created = Date.now();
@@ -53,8 +51,12 @@ export async function writeIndex(
     }
     const names = sources.map(({ text }) => text.slice(0, MAX_SOURCE));
     const meta = { ...store?.identity, domain, created, software, seeds, sources: names };
-    const { digest, contents } = await write(path, meta, tables, force);
-    const hold = store && age !== undefined && (await keep(path, store, digest, stored, { created, age }));
+    const { file, contents } = await write(target, meta, tables, force);
+    const { digest } = file;
+    const hold =
+      store && age !== undefined
+        ? await keep(file, store, stored, { created, age })
+        : await file.publish().then(() => undefined);
     output.result([
       `${path}, the index ${hex(digest).slice(0, 12)}: ${contents} contents (${formatBytes(contents * PAGE_SIZE)})`,
       `bundles that are made against it are received with ${receiveOptions(dir, seeds)}`,
@@ -76,24 +78,26 @@ function receiveOptions(dir: string | undefined, seeds: readonly SeedFile[]): st
 }
 
 /** Unites the tables only here, so that they are gone when the hold is made. */
-async function write(path: string, meta: Parameters<typeof writeIndexFile>[1], tables: PrefixTable[], force: boolean) {
+async function write(path: string, meta: Parameters<typeof writeIndexAside>[1], tables: PrefixTable[], force: boolean) {
   const table = uniteTables(tables);
-  return { digest: await writeIndexFile(path, meta, table, { force }), contents: table.count };
+  return { file: await writeIndexAside(path, meta, table, force), contents: table.count };
 }
 
-/** An index that is not held is not left behind. */
+/** An index that is not held takes no other one's place, and a hold without an index does not stay. */
 async function keep(
-  path: string,
+  file: IndexAside,
   store: Store,
-  digest: Uint8Array,
   stored: readonly PrefixTable[],
   times: { readonly created: number; readonly age: number },
 ): Promise<{ name: string; expires: string }> {
+  let name: string | undefined;
   try {
-    const name = await holdIndexed(store, digest, uniteTables(stored), times);
+    name = await holdIndexed(store, file.digest, uniteTables(stored), times);
+    await file.publish();
     return { name, expires: new Date(times.created + times.age).toISOString() };
   } catch (error) {
-    await unlink(path).catch(() => {});
+    await file.remove();
+    if (name !== undefined) await releaseHold(store.layout, name).catch(() => {});
     throw error;
   }
 }

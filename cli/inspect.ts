@@ -1,4 +1,4 @@
-import { open } from "node:fs/promises";
+import { constants, open } from "node:fs/promises";
 import { AGE_MAGIC } from "../core/age/decrypt.ts";
 import { fileError, ShrinkerError } from "../core/errors.ts";
 import { segmentFormats } from "../core/segment/registry.ts";
@@ -48,7 +48,8 @@ async function isBundle(path: string): Promise<boolean> {
   if (path === "-") return false;
   const head = Buffer.alloc(AGE_MAGIC.length);
   try {
-    await using file = await open(path, "r");
+    // Without waiting for whoever would write to a FIFO.
+    await using file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
     if (!(await file.stat()).isFile()) return false;
     await file.read(head, 0, head.length, 0);
   } catch (error) {

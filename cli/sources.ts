@@ -1,4 +1,4 @@
-import { open } from "node:fs/promises";
+import { constants, open } from "node:fs/promises";
 import { ShrinkerError } from "../core/errors.ts";
 import { type IndexFile, readIndexFile } from "../core/index/index-file.ts";
 import { looksLikeIndex } from "../core/index/index-head.ts";
@@ -85,7 +85,8 @@ export async function openIndex(path: string, domain: string): Promise<IndexFile
 async function isIndex(path: string): Promise<boolean> {
   const head = new Uint8Array(HEAD);
   try {
-    await using file = await open(path, "r");
+    // Without waiting for whoever would write to a FIFO.
+    await using file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
     if (!(await file.stat()).isFile()) return false;
     await file.read(head, 0, HEAD, 0);
     return looksLikeIndex(head);

@@ -1,8 +1,8 @@
 import { createHash } from "node:crypto";
-import { constants, type FileHandle, open } from "node:fs/promises";
+import { constants, type FileHandle, open, realpath, stat } from "node:fs/promises";
 import { basename, dirname } from "node:path";
 import { DIGEST_SIZE } from "../content/page.ts";
-import { fileError, ShrinkerError } from "../errors.ts";
+import { fileError, ShrinkerError, systemCode } from "../errors.ts";
 import { openAside } from "../files/aside.ts";
 import { damaged, encodeHead, type IndexMeta, notAnIndex, readHead, readInto } from "./index-head.ts";
 import { isSorted, PREFIX_SIZE, PrefixTable } from "./prefix-table.ts";
@@ -18,20 +18,52 @@ export interface IndexFile {
   readonly digest: Uint8Array;
 }
 
+/** An index that is written and lasts, and has no name yet. */
+export interface IndexAside {
+  /** The file's SHA-256. */
+  readonly digest: Uint8Array;
+  /** Gives it its name. Rejects with `exists` for a path that is taken meanwhile; then it is gone. */
+  publish(): Promise<void>;
+  /** Never rejects. */
+  remove(): Promise<void>;
+}
+
 /**
- * Writes what a site holds to a file, readable by its owner only: aside, synced, and only then under its name. Returns the
- * file's digest. Rejects with `usage` for a meta that does not fit into an index, `exists` for a path that is taken.
+ * Where an index of that name is written: behind a link, which stays. Rejects with `exists` for a path that is taken, unless
+ * `force`, and with `input` for what is no file: that is not to be replaced.
+ */
+export async function indexTarget(path: string, force: boolean): Promise<string> {
+  const there = await stat(path).catch((error) => {
+    if (systemCode(error) === "ENOENT") return undefined;
+    throw fileError("Cannot write", path, error);
+  });
+  if (!there) return path;
+  if (!there.isFile())
+    throw new ShrinkerError("input", `Cannot write "${path}": it is not a regular file; name another one`);
+  if (!force)
+    throw new ShrinkerError("exists", `"${path}" exists already: name another file, or replace it with --force`);
+  return realpath(path);
+}
+
+/**
+ * Writes what a site holds to a file beside `path`, readable by its owner only. Rejects with `usage` for a meta that does not
+ * fit into an index.
+ * @param path as `indexTarget` gives it
  * @param table without payload
  */
-export async function writeIndexFile(
+export async function writeIndexAside(
   path: string,
   meta: Omit<IndexMeta, "count">,
   table: PrefixTable,
-  options: { readonly force?: boolean } = {},
-): Promise<Uint8Array> {
+  force: boolean,
+): Promise<IndexAside> {
   if (table.payloadSize !== 0) throw new RangeError("an index has no payload");
   const head = encodeHead(path, { ...meta, count: table.count });
-  const file = await openAside(dirname(path), basename(path), options.force ?? false);
+  const file = await openAside(dirname(path), basename(path), force);
+  const orRemove = async (error: unknown): Promise<never> => {
+    await file.remove();
+    throw fileError("Cannot write", path, error);
+  };
   try {
     const hash = createHash("sha256");
     const put = async (part: Uint8Array) => {
@@ -45,12 +77,22 @@ export async function writeIndexFile(
     await put(digest);
     await file.handle.sync();
     await file.handle.close();
-    await file.publish();
-    return digest;
+    return { digest, publish: () => file.publish().catch(orRemove), remove: () => file.remove() };
   } catch (error) {
-    await file.remove();
-    throw fileError("Cannot write", path, error);
+    return orRemove(error);
   }
+}
+
+/** Writes an index, and gives it its name. Returns the file's digest. Rejects as `indexTarget` and `writeIndexAside`. */
+export async function writeIndexFile(
+  path: string,
+  meta: Omit<IndexMeta, "count">,
+  table: PrefixTable,
+  { force = false }: { readonly force?: boolean } = {},
+): Promise<Uint8Array> {
+  const file = await writeIndexAside(await indexTarget(path, force), meta, table, force);
+  await file.publish();
+  return file.digest;
 }
 
 function* pieces(records: Uint8Array): Generator<Uint8Array> {

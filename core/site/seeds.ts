@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { closeSync, fstatSync, openSync, readSync, type Stats } from "node:fs";
+import { closeSync, constants, fstatSync, openSync, readSync, type Stats } from "node:fs";
 import { mkdir } from "node:fs/promises";
 import { basename, join, resolve } from "node:path";
 import { DIGEST_SIZE, PAGE_SIZE } from "../content/page.ts";
@@ -113,12 +113,18 @@ async function openSeed(path: string, cache: string | undefined, signal: AbortSi
   let fd: number;
   let stats: Stats;
   try {
-    fd = openSync(path, "r");
+    // Without waiting for whoever would write to a FIFO.
+    fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
     stats = fstatSync(fd);
   } catch (error) {
     throw fileError("Cannot read the seed", path, error);
   }
   try {
+    if (stats.isFIFO() || stats.isCharacterDevice())
+      throw new ShrinkerError(
+        "input",
+        `Cannot read the seed "${path}": it is a pipe or a terminal; give a file or a disk`,
+      );
     const { size, mtimeMs: mtime, ctimeMs, ino, dev } = stats;
     const key = createHash("sha256")
       .update(JSON.stringify([resolve(path), dev, ino, size, mtime, ctimeMs]))

@@ -1,7 +1,17 @@
 // What sources have in common, and what a move would cost.
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { openLayout } from "../../core/store/layout.ts";
 import { cli } from "../support/cli.ts";
 import { expectError, PAGE, run, type Shared, shared } from "./shared.ts";
@@ -107,6 +117,47 @@ describe("index", () => {
   ])("refuses %s", async (_, args, code, words) => {
     expectError(await cli(["index", ...args()]), code, words);
     expect(existsSync(path("x.index"))).toBe(false);
+  });
+
+  test("that can't be held takes no other one's place", async () => {
+    const store = path("unheld-store");
+    expect((await cli(["snapshot", path("db.raw"), "--store", store, "--name", "a"])).code).toBe(0);
+    const index = path("unheld.index");
+    const args = ["index", `store:${store}`, "-o", index, "--force", "--hold", "1d"];
+    expect((await cli(args)).code).toBe(0);
+    const before = readFileSync(index);
+    const { holds } = await openLayout(store, "default", false);
+    rmSync(holds, { recursive: true });
+    writeFileSync(holds, "");
+    expectError(await cli(args), 3, "not a directory");
+    expect(readFileSync(index).equals(before)).toBe(true);
+    expect(readdirSync(path(".")).filter((name) => name.includes("unheld.index"))).toEqual(["unheld.index"]);
+  });
+
+  test("replaces a file behind a link, and nothing that is no file", async () => {
+    symlinkSync("one.index", path("link.index"));
+    writeFileSync(path("one.index"), "");
+    expectError(await cli(["index", path("db.raw"), "-o", path("link.index")]), 7, "exists already");
+    expect((await cli(["index", path("db.raw"), "-o", path("link.index"), "--force"])).code).toBe(0);
+    expect(readlinkSync(path("link.index"))).toBe("one.index");
+    expect(statSync(path("one.index")).size).toBeGreaterThan(0);
+    expect(spawnSync("mkfifo", [path("fifo")]).status).toBe(0);
+    for (const force of [[], ["--force"]]) {
+      expectError(await cli(["index", path("db.raw"), "-o", path("fifo"), ...force]), 3, "not a regular file");
+      expect(statSync(path("fifo")).isFIFO()).toBe(true);
+    }
+  });
+
+  test("and others don't wait for whoever would write to a FIFO", async () => {
+    expect(spawnSync("mkfifo", [path("quiet")]).status).toBe(0);
+    expectError(await cli(["index", path("quiet")]), 3, "it is a pipe");
+    expectError(await cli(["diff", path("web.raw"), path("quiet")]), 3, "it is a pipe");
+    expectError(await cli(["inspect", path("quiet")]), 3, "it is a pipe");
+    expectError(
+      await cli(["receive", "--listen", "unix:x", "--output", path("."), "--seed", path("quiet")]),
+      3,
+      "pipe",
+    );
   });
 
   test("refuses two stores in one index, and an index", async () => {
