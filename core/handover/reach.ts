@@ -1,14 +1,13 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { ShrinkerError } from "../errors.ts";
 import { NEVER } from "../interruptible.ts";
-import { QmpClient, QmpLost } from "../machines/qemu/qmp.ts";
+import { QmpAbsent, QmpClient, QmpLost } from "../machines/qemu/qmp.ts";
 import { socketIdentity } from "../machines/qemu/socket-path.ts";
 import type { JournalEntry } from "./journal-entry.ts";
 
 type Reached = Pick<JournalEntry, "qmp" | "socket" | "keeper">;
 
 /** A process that is killed closes its connections before its listening socket, which takes new ones as long. */
-const DYING_MS = 1000;
+const MOST_LOST = 50;
 const STEP_MS = 20;
 
 /**
@@ -17,7 +16,7 @@ const STEP_MS = 20;
  * be told, as with a QEMU that serves somebody else.
  */
 export async function reach({ qmp: path, socket, keeper }: Reached, signal = NEVER): Promise<QmpClient | undefined> {
-  for (const end = performance.now() + DYING_MS; ; await sleep(STEP_MS)) {
+  for (let lost = 1; ; lost++) {
     if ((await socketIdentity(path)) !== socket) return undefined;
     // One that has ended, or is about to, is not needed any more, or has died.
     const kept = keeper === undefined ? undefined : await QmpClient.connect(keeper, { signal }).catch(() => undefined);
@@ -25,8 +24,10 @@ export async function reach({ qmp: path, socket, keeper }: Reached, signal = NEV
     try {
       return await QmpClient.connect(path, { signal });
     } catch (error) {
-      if (error instanceof ShrinkerError && error.code === "input") return undefined;
-      if (!(error instanceof QmpLost) || performance.now() > end) throw error;
+      if (error instanceof QmpAbsent) return undefined;
+      // Not so long, but so often: one that takes seconds to die may hold a connection until then.
+      if (!(error instanceof QmpLost) || lost === MOST_LOST) throw error;
     }
+    await sleep(STEP_MS);
   }
 }

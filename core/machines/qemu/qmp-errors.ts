@@ -41,6 +41,15 @@ export class QmpLost extends LinkError {
   }
 }
 
+/** There is no QEMU at a socket's path. */
+export class QmpAbsent extends ShrinkerError {
+  constructor(path: string, what: string, cause: Error) {
+    const remedy = `start QEMU with -qmp unix:${path},server=on,wait=off, or correct the path`;
+    super("input", `Cannot speak to QEMU: ${what} "${path}"; ${remedy}`, { cause });
+    this.name = "QmpAbsent";
+  }
+}
+
 const BUSY =
   "perhaps another program is connected to it, as libvirt is: a QMP socket serves one at a time; end that one, or give QEMU " +
   "another -qmp socket";
@@ -50,14 +59,12 @@ export function silent(path: string, ms: number): LinkError {
   return new LinkError(`Cannot speak to QEMU: nothing says a word at "${path}" for ${ms / 1000} s; ${BUSY}`);
 }
 
-/** The socket could not be connected to: `input` where the path is wrong, otherwise a `LinkError`. */
+/** The socket could not be connected to: a `QmpAbsent` where nobody is there, a `LinkError` for one that is busy, else `input`. */
 export function unreachable(path: string, cause: Error): ShrinkerError {
-  const remedy = `start QEMU with -qmp unix:${path},server=on,wait=off, or correct the path`;
   const code = systemCode(cause);
-  if (code === "ENOENT")
-    return new ShrinkerError("input", `Cannot speak to QEMU: there is no socket "${path}"; ${remedy}`, { cause });
+  if (code === "ENOENT") return new QmpAbsent(path, "there is no socket", cause);
   if (code === "ECONNREFUSED" || code === "ENOTSOCK" || code === "EPROTOTYPE")
-    return new ShrinkerError("input", `Cannot speak to QEMU: nobody listens at "${path}"; ${remedy}`, { cause });
+    return new QmpAbsent(path, "nobody listens at", cause);
   if (code === "EAGAIN") return new LinkError(`Cannot speak to QEMU: "${path}" is busy; ${BUSY}`, { cause });
   return fileError("Cannot speak to QEMU at", path, cause);
 }

@@ -3,10 +3,10 @@ import * as v from "valibot";
 import { abortReason, LinkError, ProtocolError } from "../../errors.ts";
 import { number, text } from "../../wire/map.ts";
 import { encodeLine, JsonLines } from "./json-lines.ts";
-import { QmpError, QmpLost, QmpTimeout, silent, unreachable } from "./qmp-errors.ts";
+import { QmpAbsent, QmpError, QmpLost, QmpTimeout, silent, unreachable } from "./qmp-errors.ts";
 import { checkSocketPath } from "./socket-path.ts";
 
-export { QmpError, QmpLost, QmpTimeout };
+export { QmpAbsent, QmpError, QmpLost, QmpTimeout };
 
 /** To connect and be greeted, and for a command's reply, unless told otherwise. */
 const DEFAULT_MS = 10_000;
@@ -93,7 +93,7 @@ export class QmpClient {
 
   /**
    * Connects to the socket of `-qmp unix:PATH,server=on,wait=off` and waits until QEMU takes commands. Rejects with `usage`
-   * for what can't be such a path, `input` where no QEMU listens there, a `LinkError` where it is silent or serves somebody
+   * for what can't be such a path, a `QmpAbsent` where no QEMU listens there, `input` where that can't be told, a `LinkError` where it is silent or serves somebody
    * else, a `ProtocolError` for what isn't QMP.
    */
   static async connect(path: string, { signal, timeout = DEFAULT_MS }: ConnectOptions): Promise<QmpClient> {

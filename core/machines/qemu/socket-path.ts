@@ -1,5 +1,5 @@
 import { stat } from "node:fs/promises";
-import { ShrinkerError } from "../../errors.ts";
+import { fileError, isMissing, ShrinkerError } from "../../errors.ts";
 
 /** `sun_path` of Linux has 108 bytes, the last of them zero. QEMU refuses longer names; others cut them without a word. */
 const MAX_PATH_BYTES = 107;
@@ -18,14 +18,16 @@ export function checkSocketPath(path: string): void {
 }
 
 /**
- * Which socket there is at a path: a QEMU that is started again makes another one. Undefined where there is none, or it can't
- * be told.
+ * Which socket there is at a path: a QEMU that is started again makes another one. Undefined where there is none; rejects with
+ * `input` where that can't be told.
  */
 export async function socketIdentity(path: string): Promise<string | undefined> {
   try {
     const { dev, ino, mtimeMs } = await stat(path);
-    return `${dev}-${ino}-${mtimeMs}`;
-  } catch {
-    return undefined;
+    // Not every runtime gives fractions, and another one may ask the next time.
+    return `${dev}-${ino}-${Math.floor(mtimeMs)}`;
+  } catch (error) {
+    if (isMissing(error)) return undefined;
+    throw fileError("Cannot look at", path, error);
   }
 }
