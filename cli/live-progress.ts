@@ -9,6 +9,14 @@ import { formatBytes } from "./units.ts";
 /** Milliseconds between two events about how far a guest is. */
 const EVENT_MS = 500;
 
+/** Of a guest with an error. */
+const PLACES = {
+  source: "stays here",
+  destination: "runs there",
+  unknown: "its place is unknown",
+  nowhere: "runs nowhere",
+} as const;
+
 interface GuestProgress {
   phase: Phase;
   status: MigrationStatus | undefined;
@@ -73,8 +81,7 @@ export function watchGuests(
       if (error) output.event({ type: "failed", name, where, code: error.code, message: error.message });
       else output.event({ type: "moved", name, ...(downtime !== undefined && { downtime }) });
       const size = guest?.status?.ram ? `, ${formatBytes(guest.status.ram.total)} of memory` : "";
-      if (error)
-        output.note(`${name}: ${where === "unknown" ? "its place is unknown" : "stays here"}: ${error.message}`);
+      if (error) output.note(`${name}: ${PLACES[where]}: ${error.message}`);
       else output.note(`${name}: moved${downtime === undefined ? "" : `, it stood still for ${downtime} ms`}${size}`);
     },
   };

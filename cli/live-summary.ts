@@ -32,7 +32,7 @@ export function liveVerdict(outcomes: readonly MoveOutcome[]): ShrinkerError | u
   return verdict(fates, undefined, "guests have moved");
 }
 
-const PLACES = { destination: "moved", source: "stayed", unknown: "unknown" } as const;
+const PLACES = { destination: "moved", source: "stayed", unknown: "unknown", nowhere: "ended" } as const;
 
 export function liveTable({ outcomes }: LiveSummary, sums: LiveSums): string[] {
   if (outcomes.length === 0) return [];

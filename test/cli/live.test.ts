@@ -4,8 +4,9 @@ import { mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type FakeVm, startFake } from "../../core/machines/fake/fake-vm.ts";
+import { parseFault } from "../../core/machines/fake/faults.ts";
 import { type FakeSpec, fakeSpec } from "../../core/machines/fake/spec.ts";
-import { cli, type RunningCli, startCli } from "../support/cli.ts";
+import { cli, type RunningCli, SHELL_COMMAND, startCli } from "../support/cli.ts";
 import { within } from "../support/session.ts";
 
 const MIB = 1 << 20;
@@ -76,6 +77,35 @@ test("fake guests move, and their memory is right", async () => {
   expect(checks.map(({ wrong }) => wrong)).toEqual([0, 0]);
   expect(checks.every(({ sequence, pages }) => Number(sequence) > 0 && Number(pages) > 1000)).toBe(true);
   expect(received.events.at(-1)).toMatchObject({ guests: [{ landed: true }, { landed: true }] });
+  expect(here.left()).toEqual([]);
+});
+
+test("what a QEMU prints as it dies is told at both ends, and the guest stays", async () => {
+  const here = site();
+  const source = await here.fake("web", false);
+  // QEMU's options behind it: -S -incoming defer -qmp unix:PATH,...
+  const fake = `${SHELL_COMMAND} fake web --memory 4M --fail die@round:1 -S --incoming "$3" --qmp "$5"`;
+  const place = `launch:dies() { ${fake} >/dev/null; echo "no device 'nvme'" >&2; exit 1; }; dies`;
+  await using receiver = await here.receive("--vm", `web=${place}`, "--once");
+  await using mover = here.migrate(`qmp:${source.qmp}`);
+  const sent = await end(mover);
+  const received = await end(receiver);
+  expect([sent.code === 0, source.vm.runState]).toEqual([false, "running"]);
+  expect(received.stderr).toMatch(/; it said: .*no device 'nvme'/);
+  expect(sent.stderr).toMatch(/; it said: .*no device 'nvme'/);
+  expect(here.left()).toEqual([]);
+});
+
+test("a guest whose QEMU dies before it has moved is told to run nowhere", async () => {
+  const here = site();
+  const source = await here.fake("web", false, { faults: [parseFault("die@round:2")] });
+  await using receiver = await here.receive("--vm", "web=fake:", "--once");
+  await using mover = here.migrate(`qmp:${source.qmp}`);
+  const sent = await end(mover);
+  expect(sent.code).not.toBe(0);
+  expect(ofType(sent.events, "failed")).toMatchObject([{ name: "web", where: "nowhere" }]);
+  expect(sent.stderr).toContain('The QEMU of "web" has ended at the source: start the guest again');
+  expect((await end(receiver)).code).not.toBe(0);
   expect(here.left()).toEqual([]);
 });
 

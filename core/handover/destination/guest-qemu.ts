@@ -1,19 +1,23 @@
 import { QemuDestination } from "../../machines/qemu/destination.ts";
+import { within } from "../../within.ts";
 import type { Journal } from "../journal.ts";
 import { reach } from "../reach.ts";
 import { lacksMemory } from "./lacks-memory.ts";
 import { endMachine, type WaitingMachine } from "./waiting-machine.ts";
 
+/** From when it closes its socket until it has ended. */
+const DYING_MS = 2000;
+
 /** The QEMU in which a guest arrives, over a connection that is made anew where it has ended: as the guest's journal says. */
 export class GuestQemu {
   readonly #journal: Journal;
-  readonly #kill: WaitingMachine["kill"];
+  readonly #waiting: WaitingMachine | undefined;
   #machine: QemuDestination | undefined;
 
   /** @param waiting undefined where it has ended, or nothing has to be asked of it yet */
   constructor(journal: Journal, waiting: WaitingMachine | undefined) {
     this.#journal = journal;
-    this.#kill = waiting?.kill;
+    this.#waiting = waiting;
     this.#machine = waiting && new QemuDestination(waiting.qmp);
   }
 
@@ -51,10 +55,18 @@ export class GuestQemu {
     return lacksMemory(qmp);
   }
 
+  /** What it printed as it died, as the end of a sentence; "" where it lives, or nobody heard it. */
+  async lastWords(): Promise<string> {
+    const { said, ended } = this.#waiting ?? {};
+    if (!said || !ended || !(await within(ended, DYING_MS))) return "";
+    return said() && `; it said: ${said()}`;
+  }
+
   /** Ends it with what it has of the guest. Never rejects. */
   async end(): Promise<void> {
-    if (this.#machine) await endMachine({ qmp: this.#machine.qmp, kill: this.#kill });
-    else await this.#kill?.();
+    const kill = this.#waiting?.kill;
+    if (this.#machine) await endMachine({ qmp: this.#machine.qmp, kill });
+    else await kill?.();
   }
 
   /** Leaves it as it is. */

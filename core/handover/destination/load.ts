@@ -21,6 +21,7 @@ export async function load(arrival: Arrival): Promise<void> {
   let error = await loaded();
   const cut = error instanceof LinkError && qemu.machine!.qmp.isClosed;
   if (cut && (await qemu.reconnect(context.signal).catch(() => false))) error = await loaded();
+  if (error && qemu.machine!.qmp.isClosed) error = await withLastWords(error, arrival);
   await arrival.inTurn(async () => {
     if (arrival.state !== "prepared" || signal.aborted) return;
     if (!error)
@@ -48,11 +49,17 @@ export async function watchLoaded(arrival: Arrival): Promise<void> {
       again = qemu.machine?.qmp.isClosed === false;
       return;
     }
-    error = arrival.error = new ShrinkerError("input", `The QEMU that had loaded "${name}" has died`);
+    const died = new ShrinkerError("input", `The QEMU that had loaded "${name}" has died`);
+    error = arrival.error = await withLastWords(died, arrival);
     // Whoever takes it up finds it dead, too.
     await journal.update({ phase: "lost" }).catch(() => {});
     arrival.become("lost");
   });
   if (error) await arrival.say({ type: "failed", migration, ...told(error) });
   if (again) await watchLoaded(arrival);
+}
+
+async function withLastWords(error: ShrinkerError, { qemu }: Arrival): Promise<ShrinkerError> {
+  const words = await qemu.lastWords();
+  return words === "" ? error : new ShrinkerError(error.code, error.message + words, { cause: error });
 }

@@ -1,17 +1,30 @@
-import { ShrinkerError } from "../../errors.ts";
+import { LinkError, ShrinkerError } from "../../errors.ts";
 import type { Arrival } from "./arrival.ts";
 
-/** RECOVER: waits once more for what a guest lacks whose post-copy was interrupted, if it lacks something. */
+/**
+ * RECOVER: waits once more for what a guest lacks whose post-copy was interrupted, if it lacks something. Rejects with `input` only
+ * where its QEMU has ended, which is the guest's end.
+ */
 export function recover(arrival: Arrival): Promise<"prepared" | "whole"> {
-  const { context, name, qemu, sockets } = arrival;
+  const { name, qemu } = arrival;
   return arrival.inTurn(async () => {
     if (!isHere(arrival)) throw new ShrinkerError("refused", `"${name}" is not here: it is ${arrival.state}`);
-    const lacks = await qemu.lacksMemory();
-    if (lacks === undefined) throw new ShrinkerError("input", `The QEMU of "${name}" has ended, and with it the guest`);
-    if (!lacks) return "whole";
-    await qemu.machine!.recover(await sockets.next(), context.signal);
-    return "prepared";
+    if (!(await lacksMemory(arrival))) return "whole";
+    try {
+      await qemu.machine!.recover(await arrival.sockets.next(), arrival.context.signal);
+      return "prepared";
+    } catch (error) {
+      // One that was too busy to say so may have everything, and refuses.
+      if (!(await lacksMemory(arrival))) return "whole";
+      throw new LinkError((error as Error).message, { cause: error });
+    }
   });
+}
+
+async function lacksMemory({ name, qemu }: Arrival): Promise<boolean> {
+  const lacks = await qemu.lacksMemory();
+  if (lacks === undefined) throw new ShrinkerError("input", `The QEMU of "${name}" has ended, and with it the guest`);
+  return lacks;
 }
 
 /** Whether the guest runs, or is to run, without all of its memory. */

@@ -42,7 +42,7 @@ export async function depart(departing: Departing, context: DepartureContext): P
 
 /** Copies the guest to the destination, and gives it away; resolves with where it is else. Never rejects. */
 async function copyAndGive(departing: Departing, context: DepartureContext, talk: Talk): Promise<Given | MoveOutcome> {
-  const { name, machine, journal } = departing;
+  const { machine, journal } = departing;
   let qmp: QemuSource["qmp"] | undefined = machine.qmp;
   let stream: GuestStream | undefined;
   try {
@@ -67,8 +67,7 @@ async function copyAndGive(departing: Departing, context: DepartureContext, talk
       return leave(journal, new QemuSource(qmp ?? machine.qmp), thrown);
     }
     const back = qmp ? { journal, machine: new QemuSource(qmp) } : departing;
-    const error = await takeBack(back, talk, asShrinkerError(thrown));
-    return { name, where: "source", departed: undefined, error };
+    return takeBack(back, talk, asShrinkerError(thrown));
   }
 }
 

@@ -58,7 +58,7 @@ async function handOver(
     try {
       const where = await settle(journal, talk, context, source);
       if (where === "destination") return there();
-      return { name, where, departed: undefined, error: lostCopy(journal.entry, error) };
+      return lostCopy(journal.entry, where === "source", error);
     } catch {
       const outcome = unknown(journal.entry, error);
       return journal.entry.phase === "given" ? outcome : { ...outcome, where: "source" };

@@ -11,11 +11,11 @@ export interface Departed {
 
 /**
  * Where a guest is in the end. `unknown`: it stands still at the source, and may run at the destination, or waits there for the rest
- * of its memory.
+ * of its memory. `nowhere`: its QEMU at the source has ended, and there is no copy of it that could go on.
  */
 export interface MoveOutcome {
   readonly name: string;
-  readonly where: "source" | "destination" | "unknown";
+  readonly where: "source" | "destination" | "unknown" | "nowhere";
   readonly departed: Departed | undefined;
   /** Why it is not at the destination. */
   readonly error: ShrinkerError | undefined;
@@ -32,10 +32,20 @@ export function unknown(entry: JournalEntry, why: unknown): MoveOutcome {
 }
 
 /** Of a guest whose copy died before it ran. */
-export function lostCopy({ name }: Pick<JournalEntry, "name">, cause?: unknown): ShrinkerError {
-  const message = `"${name}" goes on at the source: the destination has lost its copy before it ran. Run it again to move it`;
-  return new ShrinkerError("input", message, { cause });
+export function lostCopy({ name }: Pick<JournalEntry, "name">, there: boolean, cause?: unknown): MoveOutcome {
+  const what = "the destination has lost its copy before it ran";
+  if (!there) return nowhere(name, new ShrinkerError("input", capital(what), { cause }));
+  const message = `"${name}" goes on at the source: ${what}. Run it again to move it`;
+  return { name, where: "source", departed: undefined, error: new ShrinkerError("input", message, { cause }) };
 }
+
+/** Of a guest whose QEMU has ended at the source before it was given away. */
+export function nowhere(name: string, why: ShrinkerError): MoveOutcome {
+  const message = `${why.message}. The QEMU of "${name}" has ended at the source: start the guest again`;
+  return { name, where: "nowhere", departed: undefined, error: new ShrinkerError(why.code, message, { cause: why }) };
+}
+
+const capital = (text: string) => text.charAt(0).toUpperCase() + text.slice(1);
 
 /** Nobody knows here whether the guest runs at the destination. */
 function unsettled({ name, to }: JournalEntry, cause: unknown): ShrinkerError {

@@ -57,7 +57,7 @@ export async function perform(
       async (error) => {
         // A QEMU that dies when all of its guest is there has not kept it from moving.
         if (await hasDied(departing)) await Promise.race([loaded, after(options.switchoverTimeoutMs, error)]);
-        else await reasonOf(error, [stream.broken, loaded]);
+        else await reasonOf(error, loaded, stream.broken);
         return !journal.entry.postcopy;
       },
     );
@@ -117,10 +117,14 @@ async function hasDied({ machine: { qmp }, journal }: Departing): Promise<boolea
   }
 }
 
-/** Waits for what tells more than "the stream broke", and rejects with it; else with the error itself. */
-async function reasonOf(error: unknown, others: readonly Promise<unknown>[]): Promise<never> {
-  const silence = new Promise<void>((resolve) => setTimeout(resolve, REASON_MS));
-  const never = new Promise<never>(() => {});
-  await Promise.race([silence, ...others.map((other) => other.then(() => never))]);
+/** Rejects with what tells more than QEMU's "the stream broke": what the destination says, or why the stream broke; else with that. */
+async function reasonOf(error: unknown, said: Promise<unknown>, broken: Promise<unknown>): Promise<never> {
+  for (const [told, ms] of [
+    [said, REASON_MS],
+    [broken, 0],
+  ] as const) {
+    const silence = new Promise<void>((resolve) => setTimeout(resolve, ms));
+    await Promise.race([silence, told.then(() => silence)]);
+  }
   throw error;
 }

@@ -8,35 +8,39 @@ import { hasSwitched } from "./postcopy.ts";
 const TRIES = 3;
 
 /**
- * Has the guest of a migration that was begun and not given away go on here, after the process that moved it has died. Rejects
- * where it may stand still; the journal says then what it did. One that has switched to post-copy can't, and counts as given.
+ * Has the guest of a migration that was begun and not given away go on here, after the process that moved it has died. Resolves
+ * with whether its QEMU is still there. Rejects where it may stand still; the journal says then what it did. One that has
+ * switched to post-copy can't, and counts as given.
  */
-export async function reclaim(journal: Journal, machine?: QemuSource): Promise<void> {
+export async function reclaim(journal: Journal, machine?: QemuSource): Promise<boolean> {
   const qmp = machine?.qmp ?? (await reach(journal.entry));
   if (qmp && journal.entry.postcopy && (await hasSwitched(qmp))) {
     await qmp.close();
-    return journal.update({ phase: "given" });
+    await journal.update({ phase: "given" });
+    return true;
   }
-  if (qmp) await goOn(new QemuSource(qmp), journal.entry);
+  const there = qmp !== undefined && (await goOn(new QemuSource(qmp), journal.entry));
   await journal.update({ phase: "aborted" });
+  return there;
 }
 
 /**
  * The guest goes on here as it did before, and QEMU's settings are what they were; closes the connection to QEMU. Whoever calls
- * it knows that the guest was not given away. Rejects where it may stand still; resolves where its QEMU has ended.
+ * it knows that the guest was not given away. Rejects where it may stand still; resolves with false where its QEMU has ended.
  */
-export async function goOn(machine: QemuSource, entry: JournalEntry): Promise<void> {
+export async function goOn(machine: QemuSource, entry: JournalEntry): Promise<boolean> {
   let { qmp } = machine;
   for (let tries = 1; ; tries++) {
     try {
-      return await letGoOn(new QemuSource(qmp, { guestRan: entry.ran }), entry);
+      await letGoOn(new QemuSource(qmp, { guestRan: entry.ran }), entry);
+      return true;
     } catch (error) {
       if (tries >= TRIES) throw error;
     } finally {
       await qmp.close();
     }
     const again = await reach(entry);
-    if (!again) return;
+    if (!again) return false;
     qmp = again;
   }
 }

@@ -56,8 +56,8 @@ export async function settleGiven(
         onStatus: (status) => options.onStatus(name, status),
         onPostcopy: () => options.onPostcopy(name),
       });
-      const error = where === "source" ? lostCopy(entry) : undefined;
-      note({ name, where, departed: undefined, error });
+      if (where === "destination") note({ name, where, departed: undefined, error: undefined });
+      else note(lostCopy(entry, where === "source"));
     } catch (error) {
       const here = journal !== undefined && journal.entry.phase !== "given";
       note(

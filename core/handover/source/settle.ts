@@ -13,7 +13,8 @@ import { standingStill } from "./standing-still.ts";
 
 /**
  * Ends a migration whose guest was given away without a word from the destination that it runs. Resolves with where the guest
- * is now, and has ended the journal; rejects where that still can't be told, and has released it.
+ * is now, and has ended the journal; rejects where that still can't be told, and has released it. `nowhere`: its copy has died
+ * before it ran, and its QEMU here has ended.
  * @param machine the source's QEMU, where this process is its client; it is closed
  */
 export async function settle(
@@ -21,7 +22,7 @@ export async function settle(
   talk: Talk,
   context: PostcopyContext,
   machine?: QemuSource,
-): Promise<"source" | "destination"> {
+): Promise<"source" | "destination" | "nowhere"> {
   let qmp = machine?.qmp;
   try {
     const state = await ask(journal, talk, context);
@@ -35,9 +36,9 @@ export async function settle(
     if (state === "lost") {
       // Its copy is dead and never ran, so the guest is this one again, before anything else can go wrong.
       await journal.update({ phase: "begun" });
-      await reclaim(journal, qmp && new QemuSource(qmp));
+      const there = await reclaim(journal, qmp && new QemuSource(qmp));
       await forget(journal, talk);
-      return "source";
+      return there ? "source" : "nowhere";
     }
     qmp = await standingStill(journal.entry, qmp);
     await give(talk, context);

@@ -2,20 +2,22 @@ import { ShrinkerError } from "../../errors.ts";
 import type { Departing } from "./begin.ts";
 import { dropCopy } from "./forget.ts";
 import type { Talk } from "./mailbox.ts";
+import { type MoveOutcome, nowhere } from "./outcome.ts";
 import { goOn } from "./reclaim.ts";
 
 /**
  * Has a guest that was not given away go on at the source, and tells the destination to drop what it has. Where that doesn't
- * answer the journal stays, so that it is told the next time. Resolves with what to tell the user; never rejects.
+ * answer the journal stays, so that it is told the next time. Never rejects.
  */
 export async function takeBack(
   { machine, journal }: Pick<Departing, "machine" | "journal">,
   talk: Talk,
   error: ShrinkerError,
-) {
+): Promise<MoveOutcome> {
+  const { name } = journal.entry;
   const forgotten = dropCopy(talk, error);
   let stuck: unknown;
-  await goOn(machine, journal.entry).catch((why) => {
+  const there = await goOn(machine, journal.entry).catch((why) => {
     stuck = why;
   });
   const dropped = await forgotten;
@@ -30,8 +32,12 @@ export async function takeBack(
     // A journal that can't be written says that the guest may be here, which is right.
     await journal.release();
   }
-  if (!stuck) return error;
+  if (there === false) return nowhere(name, error);
+  return { name, where: "source", departed: undefined, error: stuck ? standsStill(name, error, stuck) : error };
+}
+
+function standsStill(name: string, error: ShrinkerError, stuck: unknown): ShrinkerError {
   const why = stuck instanceof Error ? stuck.message : String(stuck);
-  const message = `${error.message}. "${journal.entry.name}" stands still at the source: ${why}; let it run with its monitor's "cont"`;
+  const message = `${error.message}. "${name}" stands still at the source: ${why}; let it run with its monitor's "cont"`;
   return new ShrinkerError(error.code, message, { cause: stuck });
 }

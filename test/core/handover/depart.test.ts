@@ -98,7 +98,7 @@ test.each([
     expect([outcome!.where, left.here, left.there]).toEqual(["unknown", ["given"], ["taken"]]);
     expect<string>(source.runState).toBe("postmigrate");
   } else {
-    expect([outcome!.where, left.here, left.there]).toEqual(["source", [], []]);
+    expect([outcome!.where, left.here, left.there]).toEqual([side === "source" ? "nowhere" : "source", [], []]);
     expect<string>(source.runState).toBe(side === "source" ? "shutdown" : "running");
   }
 });

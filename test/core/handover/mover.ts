@@ -3,7 +3,8 @@ import { startGuardian } from "../../../cli/guarding.ts";
 import { Journal } from "../../../core/handover/journal.ts";
 
 const [state, id] = process.argv.slice(2) as [string, string];
-await Journal.resume(state, { role: "source", id });
+const journal = await Journal.resume(state, { role: "source", id });
 startGuardian(state, [id]);
 console.log("moving");
-setInterval(() => {}, 1000);
+// Its lock would end with it.
+setInterval(() => void journal, 1000);
