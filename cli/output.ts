@@ -24,14 +24,24 @@ export interface Output {
 
 type Stream = NodeJS.WriteStream;
 const used = new Set<Stream>();
+/** What takes nothing any more, and would keep all that is written to it. */
+const broken = new Set<Stream>();
 
-function write(stream: Stream, text: string): void {
+/** Writes to one of the process's streams. Never throws. */
+export function write(stream: Stream, text: string): void {
+  if (broken.has(stream)) return;
   if (!used.has(stream)) {
     used.add(stream);
     // EPIPE, mostly. Without a listener it would end the process.
     stream.on("error", () => {});
   }
-  stream.write(text);
+  try {
+    stream.write(text);
+  } catch {
+    // Deno throws what it can't write to a file, as on a full disk, and calls nobody back after that.
+    broken.add(stream);
+    used.delete(stream);
+  }
 }
 
 /** Where words go by what the user asked for. Everything printed is made harmless here. */

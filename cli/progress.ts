@@ -1,5 +1,5 @@
 import type { Counters } from "../core/engine/counters.ts";
-import type { Output } from "./output.ts";
+import { type Output, write } from "./output.ts";
 import { harmless } from "./text.ts";
 import { formatBytes, formatRate, formatSeconds } from "./units.ts";
 
@@ -31,7 +31,7 @@ export function showProgress(output: Output, wanted: boolean, gauge: () => Gauge
   const draw = (text: string) => {
     const most = Math.max(20, (process.stderr.columns || 80) - 1);
     const line = harmless(text).slice(0, most);
-    process.stderr.write(`\r${line.padEnd(Math.min(width, most))}`);
+    write(process.stderr, `\r${line.padEnd(Math.min(width, most))}`);
     width = line.length;
   };
   const timer = setInterval(
@@ -49,7 +49,7 @@ export function showProgress(output: Output, wanted: boolean, gauge: () => Gauge
   return {
     stop() {
       clearInterval(timer);
-      if (terminal && width > 0) process.stderr.write(`\r${" ".repeat(width)}\r`);
+      if (terminal && width > 0) write(process.stderr, `\r${" ".repeat(width)}\r`);
     },
   };
 }

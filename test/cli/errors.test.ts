@@ -1,13 +1,13 @@
 // What goes wrong has its exit code, one line that says why, and leaves nothing behind.
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { fixedCodec } from "../../core/engine/codec-policy.ts";
 import { sendAll } from "../../core/engine/migration.ts";
 import { openSession } from "../../core/engine/source-session.ts";
 import type { StreamSource } from "../../core/machines/machine.ts";
 import { parseAddress } from "../../core/transport/transport.ts";
 import { transports } from "../../transports/registry.ts";
-import { cli, startCli } from "../support/cli.ts";
+import { COMMAND, cli, startCli } from "../support/cli.ts";
 import { noise, type Workspace, workspace } from "./files.ts";
 
 let here: Workspace;
@@ -159,4 +159,12 @@ test("a reader of stdout that goes is no reason to fail", async () => {
   ]);
   sender.child.stdout!.destroy();
   expect((await sender.result).code).toBe(0);
+});
+
+test.each([["stdout"], ["stderr"]])("nor are words for which there is no room: %s", async (stream) => {
+  const to = `file:${here.path(`${stream}.bundle`)}`;
+  const redirected = `exec "$0" "$@" ${stream === "stdout" ? ">" : "2>"}/dev/full`;
+  const command = ["/bin/sh", "-c", redirected, ...COMMAND];
+  expect((await cli(["migrate", here.path("disk.raw"), "--to", to, "--json"], { command })).code).toBe(0);
+  expect(statSync(here.path(`${stream}.bundle`)).size).toBeGreaterThan(0);
 });

@@ -7,16 +7,16 @@ import { depart } from "./departure.ts";
 import type { DepartureOptions, Phase } from "./departure-context.ts";
 import { forgetAborted } from "./forget.ts";
 import { type MoveOutcome, unknown } from "./outcome.ts";
-import { type SettleOptions, settleGiven, settleRest } from "./settle-given.ts";
+import { type SettleOptions, settleBeside, settleGiven, settleRest } from "./settle-given.ts";
 import type { Left } from "./take-up.ts";
 
+/** What listeners throw keeps no guest from moving: the cluster rejects with it when all have ended. */
 export interface ClusterOptions extends DepartureOptions, SettleOptions {
   /** Where guests go, as in their journals. */
   readonly to: string;
   /** How many guests are copied at once; the others follow in their order. */
   readonly parallel: number;
   readonly onPhase: (name: string, phase: Phase) => void;
-  /** What it throws keeps no guest from moving: the cluster rejects with it when all have ended. */
   readonly onOutcome: (outcome: MoveOutcome) => void;
 }
 
@@ -24,38 +24,43 @@ export interface ClusterOptions extends DepartureOptions, SettleOptions {
  * Moves guests over one session, so that what one of them has sent, the others refer to. A guest that can't be moved stays, and
  * stops no other. Rejects only where the destination can't be reached at all and no guest was given to it before; then nothing
  * has changed.
- * @param left by earlier runs: guests that were given away are settled first, of those that were given up the destination is told
+ * @param earlier what earlier runs left: guests that were given away are settled first, of those that were given up the destination is told
  */
 export async function moveCluster(
   departing: readonly Departing[],
-  left: Left,
-  options: ClusterOptions,
+  earlier: Left,
+  given: ClusterOptions,
 ): Promise<MoveOutcome[]> {
-  const { signal } = options;
-  const outcomes = new Map<string, MoveOutcome>();
+  const { signal } = given;
   const failures: unknown[] = [];
-  const tell = (outcome: MoveOutcome) => {
-    try {
-      options.onOutcome(outcome);
-    } catch (error) {
-      failures.push(error);
-    }
-  };
+  const options = heedless(given, failures);
+  const outcomes = new Map<string, MoveOutcome>();
   const note = (outcome: MoveOutcome) => {
     outcomes.set(outcome.name, outcome);
-    if (outcome.where !== "unknown") tell(outcome);
+    if (outcome.where !== "unknown") options.onOutcome(outcome);
   };
   try {
     const link = await options.open();
-    await forgetAborted(link, left.aborted, options);
-    await settleGiven(link, left.given, options, note);
+    await forgetAborted(link, earlier.aborted, options);
+    await settleGiven(link, earlier.given, options, note);
     const queue = [...departing];
+    let left = departing.length;
+    const settling: Promise<void>[] = [];
+    const noteMoved = (outcome: MoveOutcome, { journal }: Departing) => {
+      note(outcome);
+      left--;
+      // It stands still at both ends, and the others may take hours.
+      if (outcome.where === "unknown" && left > 0)
+        settling.push(settleBeside(link, journal.entry, outcomes, options, note, () => left > 0));
+    };
     // While one is handed over the next is copied, but no third one before the first has ended.
     const work = async () => {
       let handingOver: Promise<void> | undefined;
       for (let next = queue.shift(); next; next = queue.shift()) {
+        const guest = next;
         const copied = Promise.withResolvers<void>();
-        const moved = (signal.aborted ? cancelled(next) : moveOne(next, link, options, copied.resolve)).then(note);
+        const moving = signal.aborted ? cancelled(guest) : moveOne(guest, link, options, copied.resolve);
+        const moved = moving.then((outcome) => noteMoved(outcome, guest));
         const goesOn = await Promise.race([copied.promise.then(() => true), moved.then(() => false)]);
         if (!goesOn) continue;
         await handingOver;
@@ -64,6 +69,7 @@ export async function moveCluster(
       await handingOver;
     };
     await Promise.all(Array.from({ length: Math.max(1, options.parallel) }, work));
+    await Promise.all(settling);
     await endSession(link, signal);
   } catch (thrown) {
     const error = asShrinkerError(thrown);
@@ -71,13 +77,40 @@ export async function moveCluster(
       await abandon(guest);
       note({ name: guest.name, where: "source", departed: undefined, error });
     }
-    if (left.given.length === 0) throw error;
-    for (const entry of left.given.filter(({ name }) => !outcomes.has(name))) note(unknown(entry, error));
+    if (earlier.given.length === 0) throw error;
+    for (const entry of earlier.given.filter(({ name }) => !outcomes.has(name))) note(unknown(entry, error));
   }
-  await settleRest([...departing.map(({ journal }) => journal.entry), ...left.given], outcomes, options, note);
-  for (const outcome of outcomes.values()) if (outcome.where === "unknown") tell(outcome);
+  await settleRest([...departing.map(({ journal }) => journal.entry), ...earlier.given], outcomes, options, note);
+  for (const outcome of outcomes.values()) if (outcome.where === "unknown") options.onOutcome(outcome);
   if (failures.length > 0) throw failures[0];
   return [...outcomes.values()];
+}
+
+/** The same, with listeners that don't throw: what they would have is kept. */
+function heedless(options: ClusterOptions, failures: unknown[]): ClusterOptions {
+  const told = new Set<string>();
+  const heed =
+    <A extends unknown[]>(listener: (...args: A) => void) =>
+    (...args: A) => {
+      try {
+        listener(...args);
+      } catch (error) {
+        failures.push(error);
+      }
+    };
+  return {
+    ...options,
+    onPhase: heed(options.onPhase),
+    onStatus: heed(options.onStatus),
+    onPostcopy: heed(options.onPostcopy),
+    // Once of each.
+    onUnsettled: heed((names, why) => {
+      const news = names.filter((name) => !told.has(name));
+      for (const name of news) told.add(name);
+      if (news.length > 0) options.onUnsettled(news, why);
+    }),
+    onOutcome: heed(options.onOutcome),
+  };
 }
 
 /**

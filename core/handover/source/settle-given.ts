@@ -72,28 +72,60 @@ export async function settleGiven(
   await Promise.all(given.map(settleOne));
 }
 
-/** Asks again, over other sessions, about guests of which the destination has not said that they run there. */
-export async function settleRest(
+/** How a destination is asked again. */
+interface Asking {
+  readonly ask: (given: readonly JournalEntry[]) => Promise<void>;
+  /** Whether it is still worth it; asked before each attempt. */
+  readonly goesOn: () => boolean;
+}
+
+/** Asks again, over other sessions, about guests of which the destination has not said that they run there. Never rejects. */
+export function settleRest(
   entries: readonly JournalEntry[],
   outcomes: ReadonlyMap<string, MoveOutcome>,
   options: SettleOptions,
   note: Note,
 ): Promise<void> {
-  const until = performance.now() + options.settleMs;
+  const ask = async (given: readonly JournalEntry[]) => {
+    const link = await options.open();
+    await settleGiven(link, given, options, note);
+    await endSession(link, options.signal);
+  };
+  return askAgain(entries, outcomes, options, { ask, goesOn: () => true });
+}
+
+/** Asks again about one guest over a session over which others still move. Never rejects. */
+export function settleBeside(
+  link: ClusterLink,
+  entry: JournalEntry,
+  outcomes: ReadonlyMap<string, MoveOutcome>,
+  options: SettleOptions,
+  note: Note,
+  goesOn: () => boolean,
+): Promise<void> {
+  const ask = (given: readonly JournalEntry[]) => settleGiven(link, given, options, note);
+  return askAgain([entry], outcomes, options, { ask, goesOn });
+}
+
+async function askAgain(
+  entries: readonly JournalEntry[],
+  outcomes: ReadonlyMap<string, MoveOutcome>,
+  { signal, settleMs, onUnsettled }: SettleOptions,
+  { ask, goesOn }: Asking,
+): Promise<void> {
+  const until = performance.now() + settleMs;
   for (let delay = RETRY_MS; ; delay = Math.min(2 * delay, MAX_RETRY_MS)) {
-    const open = [...outcomes.values()].filter(
-      ({ where, error }) => where === "unknown" && !(error?.cause instanceof GuestLost),
-    );
-    if (open.length === 0 || options.signal.aborted || performance.now() > until) return;
+    const open = entries.filter(({ name }) => {
+      const outcome = outcomes.get(name);
+      return outcome?.where === "unknown" && !(outcome.error?.cause instanceof GuestLost);
+    });
+    if (open.length === 0 || signal.aborted || performance.now() > until || !goesOn()) return;
     const names = open.map(({ name }) => name);
-    if (delay === RETRY_MS) options.onUnsettled(names, open[0]!.error!);
+    if (delay === RETRY_MS) onUnsettled(names, outcomes.get(names[0]!)!.error!);
     // Meanwhile they stand still.
-    await sleep(delay, undefined, { signal: options.signal }).catch(() => {});
+    await sleep(delay, undefined, { signal }).catch(() => {});
     try {
-      const link = await options.open();
-      const wanted = entries.filter(({ name }) => names.includes(name));
-      await settleGiven(link, wanted, options, note);
-      await endSession(link, options.signal);
+      await ask(open);
     } catch {
       // What is known so far stays known.
     }

@@ -84,6 +84,40 @@ test("one that is not taken makes room for the next, though another is handed ov
   expect(ended).toEqual(["db", "mail", "web"]);
 });
 
+test("one that stands still at both ends is asked about at once, while another is copied", async () => {
+  await using pair = await ends({ waits: { runMs: 40, settleMs: 40 } });
+  const departing = await guests(pair, ["web", "db"]);
+  const held = Promise.withResolvers<void>();
+  const said: Record<string, number> = {};
+  // What is said to the first guest is lost twice, and the other one waits until that one has moved all the same.
+  const meddle: Meddle = async ({ from, payload }) => {
+    if (from !== "source") return "deliver";
+    const { type } = decodeSourceWord(payload);
+    said[type] = (said[type] ?? 0) + 1;
+    if (type === "prepare" && said[type] === 2) await held.promise;
+    return (type === "go" || type === "settle") && said[type] === 1 ? "drop" : "deliver";
+  };
+  const there = pair.destination();
+  const unsettled: string[][] = [];
+  const ended: string[] = [];
+  const options: ClusterOptions = {
+    ...pair.options,
+    ...{ parallel: 2, settleMs: 5000, open: () => there.open(meddle) },
+    onUnsettled: (names) => unsettled.push([...names]),
+    onOutcome: ({ name, where }) => ended.push(`${name}: ${where}`),
+  };
+  const moving = moveCluster(departing, NOTHING_LEFT, options);
+  await within(
+    reached(() => ended.length > 0),
+    "first guest",
+  );
+  held.resolve();
+  const outcomes = await within(moving, "migration");
+  expect(outcomes.map(({ where }) => where)).toEqual(["destination", "destination"]);
+  expect(pair.violations).toEqual([]);
+  expect([unsettled.length, ended.length]).toEqual([1, 2]);
+});
+
 test("whoever hears of one throws: all go on", async () => {
   await using pair = await ends();
   const departing = await guests(pair, ["web", "db", "mail"]);
