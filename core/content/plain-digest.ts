@@ -2,6 +2,8 @@ import { CancelledError } from "../errors.ts";
 import { plainHost } from "./worker-host.ts";
 import type { WorkReply } from "./worker-server.ts";
 
+/** What a request counts for beside its bytes: whoever sends us a stream chooses how small its pieces are. */
+const REQUEST = 4096;
 /** Bytes that may be on their way to the thread and back before `update` makes its caller wait. */
 const MAX_AWAY = 8 << 20;
 
@@ -32,6 +34,8 @@ export async function openPlainDigest(): Promise<PlainDigest> {
   const result = Promise.withResolvers<Uint8Array>();
   result.promise.catch(() => {});
   let bytesAway = 0;
+  /** Zeros that the thread has not been told of: of many runs it gets one. */
+  let zeros = 0;
   let room: PromiseWithResolvers<void> | undefined;
   let error: Error | undefined;
   let asked = false;
@@ -50,13 +54,18 @@ export async function openPlainDigest(): Promise<PlainDigest> {
 
   function comeBack(buffer: ArrayBuffer): void {
     const { size, done } = away.shift()!;
-    bytesAway -= size;
+    bytesAway -= size + REQUEST;
     if (bytesAway < MAX_AWAY) {
       room?.resolve();
       room = undefined;
     }
     if (closed && away.length === 0) host.clients.delete(id);
     done?.(new Uint8Array(buffer), error);
+  }
+
+  function postZeros(): void {
+    if (zeros > 0) host.post({ id, kind: "zeros", length: zeros });
+    zeros = 0;
   }
 
   function fail(reason: Error): void {
@@ -72,20 +81,22 @@ export async function openPlainDigest(): Promise<PlainDigest> {
       const shared = !done && bytes.byteLength < bytes.buffer.byteLength;
       const { buffer, byteOffset: start, byteLength } = shared ? bytes.slice() : bytes;
       away.push({ size: buffer.byteLength, done });
-      bytesAway += buffer.byteLength;
+      bytesAway += buffer.byteLength + REQUEST;
       host.owe(1);
+      postZeros();
       host.post({ id, kind: "bytes", buffer: buffer as ArrayBuffer, start, end: start + byteLength });
       if (bytesAway < MAX_AWAY) return;
       room ??= Promise.withResolvers();
       await room.promise;
     },
     zeros(length) {
-      if (!error) host.post({ id, kind: "zeros", length });
+      zeros += length;
     },
     digest() {
       if (error) return result.promise;
       asked = true;
       host.owe(1);
+      postZeros();
       host.post({ id, kind: "digest" });
       return result.promise;
     },

@@ -317,6 +317,8 @@ export class Link {
     clearTimeout(this.#late);
     if (this.#settled) {
       this.#outbox.refuse(error);
+      // Whoever still reads it waits for its end, which may never come by itself.
+      void channel.connection.destroy(error);
       return;
     }
     this.#outbox.detach();

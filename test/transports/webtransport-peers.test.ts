@@ -171,6 +171,26 @@ describe("webtransport", () => {
     await listener.close();
   });
 
+  test("a session without a stream whose connection is reset is nobody's error", async () => {
+    const listener = await listen(ANY);
+    const untold: unknown[] = [];
+    const note = (error: unknown) => void untold.push(error);
+    process.on("unhandledRejection", note);
+    try {
+      for (let i = 0; i < 3; i++) {
+        const { socket, closed } = await bare(listener.address);
+        (socket as net.Socket).resetAndDestroy();
+        await closed;
+      }
+      expect(await serves(listener.address, listener.accept)).toBe(true);
+      await sleep(20);
+      expect(untold).toEqual([]);
+    } finally {
+      process.off("unhandledRejection", note);
+      await listener.close();
+    }
+  });
+
   test("64 strangers have a place, and the oldest loses it to another", async () => {
     const listener = await listen(ANY);
     const mutes: net.Socket[] = [];

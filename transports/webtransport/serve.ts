@@ -116,7 +116,13 @@ export async function serveSessions(ip: string, port: number, serving: Serving):
       const gate = gateServer(server, half, { handshakeMs: times.handshake, failed: failed.resolve });
       return (session) => {
         const socket = gate.admit(session.peerAddress ?? "");
-        if (socket) void welcome(session, "HTTP/2", () => socket.destroy(), once(socket, "close"));
+        if (socket)
+          void welcome(
+            session,
+            "HTTP/2",
+            () => socket.destroy(),
+            once(socket, "close").catch(() => {}),
+          );
         else session.close();
       };
     });

@@ -106,6 +106,37 @@ describe("plain digest", () => {
     expect(late).toBeInstanceOf(CancelledError);
   });
 
+  test("asks the thread for little at once, however many the runs of zeros are and however small the pieces", async () => {
+    const host = await plainHost.enter();
+    const { post } = host;
+    let posts = 0;
+    host.post = (request) => {
+      posts++;
+      post(request);
+    };
+    const digest = await openPlainDigest();
+    try {
+      // Long enough that nothing comes back meanwhile.
+      for (let i = 0; i < 100_000; i++) digest.zeros(2 ** 30);
+      expect(posts).toBe(0);
+      let waits = false;
+      for (let i = 0; i < 5000 && !waits; i++) {
+        let done = false;
+        void digest.update(new Uint8Array(1)).then(() => {
+          done = true;
+        });
+        await new Promise(setImmediate);
+        waits = !done;
+        digest.zeros(1);
+      }
+      expect([waits, posts <= 2 * 2048]).toEqual([true, true]);
+    } finally {
+      digest.close();
+      host.post = post;
+      plainHost.leave();
+    }
+  });
+
   test("makes its caller wait when much is on its way", async () => {
     await using(async (digest) => {
       digest.zeros(2 ** 40);

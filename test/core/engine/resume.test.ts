@@ -260,6 +260,21 @@ describe("a connection that falls silent", () => {
   });
 });
 
+test.each([["down"], ["up"]] as const)(
+  "an end that never comes %s ends a session in which all is said",
+  async (way) => {
+    const endless: Fault = async function* (input) {
+      yield* input;
+      await new Promise(() => {});
+    };
+    const net = network({ faults: () => ({ [way]: [endless] }) });
+    await within(over(net), "source", 5000);
+    await within(onlySession(net), "destination", 5000);
+    expectAll(net, whole);
+    expect(net.connections).toBe(1);
+  },
+);
+
 /** What an end fails with. */
 async function failure(promise: Promise<unknown>): Promise<ShrinkerError> {
   const error = await within(promise).then(
