@@ -2,6 +2,7 @@ import { addCounters, noCounters } from "../core/engine/counters.ts";
 import { ResumableSessions, ResumedSession } from "../core/engine/resumable.ts";
 import { ShrinkerError } from "../core/errors.ts";
 import type { Connection, Listener } from "../core/transport/transport.ts";
+import { Strangers } from "../transports/strangers.ts";
 import { Admission } from "./admission.ts";
 import { overCarrier } from "./carrier.ts";
 import { followLink } from "./link-state.ts";
@@ -11,9 +12,6 @@ import { type ReceivedSummary, type ReceivingOptions, startReceiving } from "./r
 import type { Interrupt } from "./signals.ts";
 import { sessionEvent } from "./summary.ts";
 import { formatBytes, formatSeconds } from "./units.ts";
-
-/** Connections that have not introduced themselves yet; further ones are dropped without a word. */
-const MAX_STRANGERS = 64;
 
 export interface ServeOptions {
   readonly maxSessions: number;
@@ -29,6 +27,12 @@ export async function serve(listener: Listener, receiving: ReceivingOptions, opt
   const sum = { counters: noCounters(), wire: 0, sessions: 0, failed: 0 };
   const resumables = new ResumableSessions();
   const admission = new Admission(maxSessions);
+  /** Those that have not introduced themselves yet. */
+  const strangers = new Strangers<Connection>((connection) => {
+    dropped.add(connection);
+    void connection.destroy();
+  });
+  const dropped = new WeakSet<Connection>();
 
   async function run(connection: Connection, session: number): Promise<void> {
     const { identity } = connection;
@@ -38,12 +42,15 @@ export async function serve(listener: Listener, receiving: ReceivingOptions, opt
     const admit = () => {
       admission.enter(identity);
       admitted = true;
+      strangers.release(connection);
     };
     const event = (value: object) => output.event({ ...value, session });
     const { onLink } = followLink((line) => output.note(`session ${session} of ${peer}: ${line}`), event);
     const options = asPermitted({ ...receiving, admit, event, onLink, resumables }, identity);
     const summary = await startReceiving(connection, options).summary.catch(belongsToAnother);
-    if (!summary) return;
+    strangers.release(connection);
+    // Of strangers that were dropped there may be any number.
+    if (!summary || dropped.has(connection)) return;
     if (admitted) admission.leave(identity);
     addCounters(sum.counters, summary.counters);
     sum.wire += summary.wire;
@@ -62,10 +69,7 @@ export async function serve(listener: Listener, receiving: ReceivingOptions, opt
     for (let number = 1; ; number++) {
       const connection = await listener.accept();
       if (!connection) break;
-      if (sessions.size - admission.sessions >= MAX_STRANGERS) {
-        void connection.destroy();
-        continue;
-      }
+      strangers.add(connection);
       const session = run(connection, number);
       sessions.add(session);
       void session.finally(() => sessions.delete(session));

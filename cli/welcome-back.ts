@@ -1,9 +1,10 @@
 import { acceptSession, type DestinationOptions } from "../core/engine/destination-session.ts";
 import type { ResumableSessions } from "../core/engine/resumable.ts";
 import { ShrinkerError } from "../core/errors.ts";
-import type { Listener } from "../core/transport/transport.ts";
+import type { Connection, Listener } from "../core/transport/transport.ts";
+import { Strangers } from "../transports/strangers.ts";
 
-/** Connections that are looked at together; further ones are dropped without a word. */
+/** Connections that are looked at together. */
 const MAX_STRANGERS = 16;
 
 /**
@@ -17,19 +18,22 @@ export async function welcomeBack(
   const admit = () => {
     throw new ShrinkerError("refused", "This receiver takes one session only: start another one");
   };
-  const strangers = new Set<Promise<void>>();
+  const strangers = new Strangers<Connection>((connection) => void connection.destroy(), MAX_STRANGERS);
+  const looking = new Set<Promise<void>>();
   for (let connection = await listener.accept(); connection; connection = await listener.accept()) {
-    if (strangers.size >= MAX_STRANGERS) {
-      void connection.destroy();
-      continue;
-    }
+    const stranger = connection;
+    strangers.add(stranger);
     // It ends with an error in any case: it is refused, or belongs to the session that there is.
-    const looked: Promise<void> = acceptSession(connection, { ...options, admit }).then(
-      () => {},
-      () => {},
-    );
-    strangers.add(looked);
-    void looked.then(() => strangers.delete(looked));
+    const looked: Promise<void> = acceptSession(stranger, { ...options, admit })
+      .then(
+        () => {},
+        () => {},
+      )
+      .then(() => {
+        strangers.release(stranger);
+        looking.delete(looked);
+      });
+    looking.add(looked);
   }
-  await Promise.all(strangers);
+  await Promise.all(looking);
 }
