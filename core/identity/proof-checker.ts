@@ -35,7 +35,7 @@ export class ProofChecker {
       throw new ShrinkerError("refused", `That proof of identity is for ${proof.server}, which is not this receiver`);
     if (expires !== undefined && expires.getTime() <= now)
       throw new ShrinkerError("refused", `The authorization of "${name}" here has expired`);
-    this.#seen.admit(proof, now);
+    this.#seen.admit(proof, name, now);
     if (key !== proof.key)
       this.#note(`${name} has a new key, which its old one vouches for: authorize ${proof.key} instead`);
     return { key: proof.key, name, permissions };

@@ -198,25 +198,31 @@ describe("a listener", () => {
     expect(notes.join()).toMatch(/"test", line 1/);
   });
 
-  test("remembers 65536 proofs", () => {
+  test("remembers 65536 proofs, of one peer 16384", () => {
     const seen = new SeenProofs();
     const nonce = Buffer.alloc(32);
-    const admit = (n: number) => {
-      nonce.writeUInt32LE(n);
-      seen.admit({ nonce, time: 1e9 }, 1e9);
+    let n = 0;
+    const admit = (peer: string) => {
+      nonce.writeUInt32LE(n++);
+      seen.admit({ nonce, time: 1e9 }, peer, 1e9);
     };
-    for (let n = 0; n < 65_536; n++) admit(n);
-    expect(() => admit(65_536)).toThrow(/too many/);
+    for (const peer of ["a", "b", "c", "d"]) {
+      for (let i = 0; i < 16_384; i++) admit(peer);
+      expect(() => admit(peer)).toThrow(/too many/);
+    }
+    expect(() => admit("e")).toThrow(/too many/);
     expect(CLOCK_MS).toBe(600_000);
   });
 
   test("remembers proofs within bounds, and for as long as they are good", () => {
-    const seen = new SeenProofs(3);
+    const seen = new SeenProofs({ all: 5, ofPeer: 3 });
     const proof = (n: number, time: number) => ({ nonce: Buffer.alloc(32, n), time });
-    for (let n = 0; n < 3; n++) seen.admit(proof(n, 1e9), 1e9);
-    expect(() => seen.admit(proof(3, 1e9), 1e9)).toThrow(/too many/);
-    expect(() => seen.admit(proof(0, 1e9), 1e9 + CLOCK_MS)).toThrow(/used before/);
-    expect(() => seen.admit(proof(0, 1e9), 1e9 + CLOCK_MS + 1)).toThrow(/clock/);
-    seen.admit(proof(3, 1e9 + CLOCK_MS + 1), 1e9 + CLOCK_MS + 1);
+    for (let n = 0; n < 3; n++) seen.admit(proof(n, 1e9), "a", 1e9);
+    expect(() => seen.admit(proof(3, 1e9), "a", 1e9)).toThrow(/too many/);
+    for (let n = 3; n < 5; n++) seen.admit(proof(n, 1e9), "b", 1e9);
+    expect(() => seen.admit(proof(5, 1e9), "b", 1e9)).toThrow(/too many/);
+    expect(() => seen.admit(proof(0, 1e9), "b", 1e9 + CLOCK_MS)).toThrow(/used before/);
+    expect(() => seen.admit(proof(0, 1e9), "a", 1e9 + CLOCK_MS + 1)).toThrow(/clock/);
+    for (let n = 6; n < 9; n++) seen.admit(proof(n, 1e9 + CLOCK_MS + 1), "a", 1e9 + CLOCK_MS + 1);
   });
 });
