@@ -1,6 +1,6 @@
-import type { ShrinkerError } from "../errors.ts";
+import { ShrinkerError } from "../errors.ts";
 import type { StreamSource } from "../machines/machine.ts";
-import { MAX_STREAMS } from "../wire/numbers.ts";
+import { MAX_FILES, MAX_STREAMS } from "../wire/numbers.ts";
 import type { Sender, SentStream } from "./sender.ts";
 import type { SourceSession } from "./source-session.ts";
 import { asShrinkerError } from "./told.ts";
@@ -24,7 +24,8 @@ export interface MigrationOptions {
 
 /**
  * Sends machines at rest: the perform and finish phases of a migration. A stream that fails does not stop the others,
- * except in a recording, which is complete or is not made: its first failure is thrown.
+ * except in a recording, which is complete or is not made: its first failure is thrown. Rejects with `usage` for more than
+ * `MAX_FILES`.
  */
 export async function sendAll(
   session: SourceSession,
@@ -32,6 +33,11 @@ export async function sendAll(
   duplex: boolean,
   options: MigrationOptions,
 ): Promise<StreamOutcome[]> {
+  if (sources.length > MAX_FILES)
+    throw new ShrinkerError(
+      "usage",
+      `A session takes at most ${MAX_FILES} machines, not ${sources.length}: use several`,
+    );
   const outcomes = new Array<Promise<StreamOutcome>>(sources.length);
   let next = 0;
   const work = async () => {

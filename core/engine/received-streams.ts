@@ -2,7 +2,7 @@ import { type ErrorCode, IntegrityError, ProtocolError, type ShrinkerError } fro
 import type { StreamSink, StreamTarget } from "../machines/machine.ts";
 import { segmentFormats } from "../segment/registry.ts";
 import { decodeControl, encodeControl, encodeCredit, Landed, Open, Reset } from "../wire/control.ts";
-import { FRAME, MAX_STREAMS, RETURN_STREAMS } from "../wire/numbers.ts";
+import { FRAME, MAX_FILES, MAX_STREAMS, RETURN_STREAMS } from "../wire/numbers.ts";
 import { CommitGate } from "./commit-gate.ts";
 import { InStream, openedInfo } from "./in-stream.ts";
 import type { Link } from "./link.ts";
@@ -16,6 +16,8 @@ const SESSION_WINDOW = 64 << 20;
 const MIN_WINDOW = 1 << 20;
 /** Streams that have failed, of which batches may still be on the way; older ones are forgotten. */
 const MAX_FAILED = 2048;
+/** Connections that have not ended, also those of which nothing more comes: their service may be slow. */
+const MAX_CONNECTIONS = 1024;
 /** Answers that wait for a peer which doesn't read. */
 const MAX_UNTOLD = 1024;
 
@@ -51,11 +53,14 @@ export class ReceivedStreams {
   readonly #open = new Set<number>();
   /** And those that have, the oldest first. */
   readonly #failed = new Set<number>();
-  readonly #running = new Map<InStream, Promise<void>>();
+  readonly #running = new Set<InStream>();
+  /** Those that wait until fewer are running, in their order. */
+  readonly #waiting = new Set<() => void>();
   readonly #opened = new Set<{ stream: InStream; outcome: Promise<ReceivedStream> }>();
   readonly #gate = new CommitGate();
   readonly #first: number;
   #last: number;
+  #files = 0;
   #opening = true;
   #untold = 0;
   #error: Error | undefined;
@@ -93,6 +98,10 @@ export class ReceivedStreams {
       throw new ProtocolError("The peer opens a connection, and none was offered");
     if (this.#open.size >= MAX_STREAMS)
       throw new ProtocolError(`The peer opens more than ${MAX_STREAMS} streams at once`);
+    if (opened.connection === undefined && ++this.#files > MAX_FILES)
+      throw new ProtocolError(`The peer opens more than ${MAX_FILES} streams that are no connections`);
+    if (this.#opened.size - this.#files >= MAX_CONNECTIONS)
+      throw new ProtocolError(`The peer opens more than ${MAX_CONNECTIONS} connections that have not ended`);
     const grant = (total: number) => this.#link.credit(id, encodeCredit(id, total));
     const stream = new InStream(id, openedInfo(opened), grant);
     this.#streams.set(id, stream);
@@ -155,21 +164,27 @@ export class ReceivedStreams {
 
   #window(): number {
     let taken = 0;
-    for (const stream of this.#running.keys()) taken += stream.window;
+    for (const stream of this.#running) taken += stream.window;
     return Math.max(MIN_WINDOW, Math.floor((SESSION_WINDOW - taken) / 3));
   }
 
   /** Runs a stream, as soon as few enough others are being written. */
   async #run(stream: InStream): Promise<void> {
-    const failed = stream.written.then(
-      () => {},
-      () => {},
-    );
-    while (this.#running.size >= MAX_STREAMS && !stream.error) await Promise.race([failed, ...this.#running.values()]);
-    const running = stream.run(this.#options.target, this.#window());
-    this.#running.set(stream, running);
-    await running;
+    while (this.#running.size >= MAX_STREAMS && !stream.error) await this.#turn(stream);
+    this.#running.add(stream);
+    await stream.run(this.#options.target, this.#window());
     this.#running.delete(stream);
+    const [first] = this.#waiting;
+    first?.();
+  }
+
+  /** Resolves when another one has ended, or this one has failed. */
+  async #turn(stream: InStream): Promise<void> {
+    const turn = Promise.withResolvers<void>();
+    this.#waiting.add(turn.resolve);
+    stream.written.catch(turn.resolve);
+    await turn.promise;
+    this.#waiting.delete(turn.resolve);
   }
 
   /** Waits for a stream to be written, shows it under its name, and tells the source. */

@@ -97,6 +97,8 @@ export const BATCH_COST = 4096;
 export const SEGMENT_COST = 64;
 /** A source has at most this many streams open at once. */
 export const MAX_STREAMS = 128;
+/** And at most this many in a session that are no connection: what became of each is kept until its end. */
+export const MAX_FILES = 16_384;
 /** Streams that the destination opens are numbered from here on, those of the source below it. */
 export const RETURN_STREAMS = 2 ** 31;
 

@@ -21,6 +21,8 @@ import { takeUp } from "./take-up.ts";
 
 /** Words of a session that wait for earlier ones. */
 const MAX_WAITING = 1024;
+/** Guests that a session may bring, or be refused: what became of each is told at its end. */
+const MAX_GUESTS = 4096;
 
 /** What became of a guest in a session. */
 export interface ArrivalFate {
@@ -94,6 +96,8 @@ export class Arrivals {
       told: (payload) => {
         const word = decodeSourceWord(payload);
         const id = migrationId(word.migration);
+        if (word.type === "prepare" && fates.size + met.size >= MAX_GUESTS)
+          throw new ProtocolError(`The peer brings more than ${MAX_GUESTS} guests`);
         if (++waiting > MAX_WAITING) throw new ProtocolError("The peer says too much of migrations at once");
         if (word.type === "cancel") this.#preparing.get(id)?.stop.abort(heard(word.code, word.message));
         // Not one queue for all: a guest that stands still must not wait until there is a place for another one.

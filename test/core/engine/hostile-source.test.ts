@@ -319,6 +319,16 @@ describe("a source", () => {
     await refused(/opens stream 2147483648/);
   });
 
+  test("has 16384 streams that are no connections", async () => {
+    const { peer, open, refused } = await meet();
+    for (let i = 1; i <= 16_384; i++) {
+      await open(i);
+      await peer.send(FRAME.RESET, encodeControl(Reset, { stream: i, code: "input", message: "it is gone" }));
+    }
+    await open(16_385);
+    await refused(/more than 16384 streams that are no connections/);
+  }, 20_000);
+
   test("has credit for a third of what other streams have left of 64 MiB, and for at least 1 MiB", async () => {
     const { peer, open } = await meet();
     let left = 64 << 20;

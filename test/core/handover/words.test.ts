@@ -194,6 +194,20 @@ describe("a destination", () => {
     await peer.session.ended();
   });
 
+  test("hears of so many guests in a session", async () => {
+    await using pair = await ends();
+    const peer = await by(pair.destination());
+    const say = (i: number) =>
+      peer.say({ type: "prepare", migration: Buffer.alloc(16, `${i} `), name: `vm${i}`, machine, paused: false });
+    for (let i = 0; i < 4096; i++) {
+      say(i);
+      if (i % 512 === 511) await peer.heard(i + 1);
+    }
+    // Each was refused, which is told at the end.
+    expect(() => say(4096)).toThrow(/more than 4096 guests/);
+    expect(await peer.session.ended()).toHaveLength(4096);
+  });
+
   test("offers connections to guests that it waits for, and to no others", async () => {
     await using pair = await ends();
     await stage(pair, "given", "loaded");

@@ -55,12 +55,19 @@ function exchange(peer: HandPeer, running: Promise<unknown>) {
   };
 }
 
-/** A destination with the service `a`, whose source is made by hand. */
-async function meetExit({ returns }: { returns?: typeof RETURNS } = { returns: RETURNS }) {
+/** A destination with the service `a`, which may never answer, and whose source is made by hand. */
+async function meetExit({
+  returns = RETURNS,
+  hangs = false,
+}: {
+  returns?: typeof RETURNS | null;
+  hangs?: boolean;
+} = {}) {
   const [near, far] = memoryPair();
   const peer = new HandPeer(near);
   const services: Connection[] = [];
-  const dial = async () => {
+  const dial = async (signal: AbortSignal) => {
+    if (hangs) await new Promise((_, reject) => signal.addEventListener("abort", reject));
     const [here, there] = memoryPair("memory:a");
     services.push(there);
     return here;
@@ -73,7 +80,7 @@ async function meetExit({ returns }: { returns?: typeof RETURNS } = { returns: R
     others: files,
   });
   const accepting = acceptSession(far, { ...destinationOptions, target, returns: RETURNS });
-  await peer.hello(returns && { returns });
+  await peer.hello(returns === null ? undefined : { returns });
   session = await accepting;
   await peer.expect(FRAME.WELCOME);
   const open = (stream: number, more?: Opening) => peer.send(FRAME.OPEN, opening(stream, more));
@@ -99,7 +106,7 @@ describe("at the exit, a source", () => {
   });
 
   test("that has offered no way back can't open connections at all", async () => {
-    const { refused, open, services } = await meetExit({});
+    const { refused, open, services } = await meetExit({ returns: null });
     await open(1, { connection: 1, service: "a" });
     await refused(/opens a connection, and none was offered/);
     expect(services.length).toBe(0);
@@ -153,6 +160,16 @@ describe("at the exit, a source", () => {
     await within(peer.expect(FRAME.OPEN));
     await peer.connection.destroy();
     await within(ended);
+  });
+
+  test("has 1024 connections that have not ended, however much of them it ends", async () => {
+    const { peer, open, refused } = await meetExit({ hangs: true });
+    for (let i = 1; i <= 1024; i++) {
+      await open(i, { connection: i, service: "a" });
+      await peer.send(FRAME.CLOSE, closing(i));
+    }
+    await open(1025, { connection: 1025, service: "a" });
+    await refused(/more than 1024 connections that have not ended/);
   });
 
   test("is forgotten what it let fail long ago", async () => {
