@@ -16,10 +16,11 @@ const SESSION_WINDOW = 64 << 20;
 const MIN_WINDOW = 1 << 20;
 /** Streams that have failed, of which batches may still be on the way; older ones are forgotten. */
 const MAX_FAILED = 2048;
-/** Connections that have not ended, also those of which nothing more comes: their service may be slow. */
+/**
+ * Connections that have not ended, also those of which nothing more comes: their service may be slow, or the peer may not read what
+ * it is told of them.
+ */
 const MAX_CONNECTIONS = 1024;
-/** Answers that wait for a peer which doesn't read. */
-const MAX_UNTOLD = 1024;
 
 export interface ReceivedStreamsOptions {
   readonly target: StreamTarget;
@@ -46,7 +47,6 @@ export interface ReceivedStream {
 export class ReceivedStreams {
   readonly #link: Link;
   readonly #options: ReceivedStreamsOptions;
-  readonly #broken: (error: Error) => void;
   /** Streams that batches may be of; those that have failed swallow them. */
   readonly #streams = new Map<number, InStream>();
   /** Of these, those that have not failed. */
@@ -62,14 +62,11 @@ export class ReceivedStreams {
   #last: number;
   #files = 0;
   #opening = true;
-  #untold = 0;
   #error: Error | undefined;
 
-  /** @param broken called where the peer has broken the protocol */
-  constructor(link: Link, options: ReceivedStreamsOptions, broken: (error: Error) => void) {
+  constructor(link: Link, options: ReceivedStreamsOptions) {
     this.#link = link;
     this.#options = options;
-    this.#broken = broken;
     this.#first = options.firstStream ?? 1;
     this.#last = this.#first - 1;
   }
@@ -225,12 +222,8 @@ export class ReceivedStreams {
     }
   }
 
+  /** Never rejects. What waits for a peer that doesn't read is as much as there may be streams. */
   async #tell(type: number, payload: Buffer): Promise<void> {
-    if (!this.#link.duplex || this.#error) return;
-    if (this.#untold >= MAX_UNTOLD)
-      return this.#broken(new ProtocolError(`The peer opens streams and does not read the ${MAX_UNTOLD} answers`));
-    this.#untold++;
-    await this.#link.control(type, payload).catch(() => {});
-    this.#untold--;
+    if (this.#link.duplex && !this.#error) await this.#link.control(type, payload).catch(() => {});
   }
 }

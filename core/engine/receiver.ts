@@ -63,7 +63,7 @@ export class Receiver {
   constructor(link: Link, options: ReceiverOptions) {
     this.#link = link;
     this.#options = options;
-    this.#streams = new ReceivedStreams(link, options, (error) => this.fail(error));
+    this.#streams = new ReceivedStreams(link, options);
     this.#store = new ContentFile(options.spoolDir, 0, undefined, options.referred);
     const sets = link.duplex ? DECODING : DECODING_RECORDED;
     this.#buffers = Array.from({ length: sets }, () => new DecodeBuffers());

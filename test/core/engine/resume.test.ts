@@ -4,7 +4,7 @@ import fc from "fast-check";
 import { LINK_TIMES } from "../../../core/engine/link-times.ts";
 import { sendAll } from "../../../core/engine/migration.ts";
 import { openSession } from "../../../core/engine/source-session.ts";
-import { CancelledError, ShrinkerError } from "../../../core/errors.ts";
+import { CancelledError, LinkError, ShrinkerError } from "../../../core/errors.ts";
 import type { StreamSource } from "../../../core/machines/machine.ts";
 import { parseAddress } from "../../../core/transport/transport.ts";
 import { Abort, decodeControl, encodeControl, Hello, Resume, Resumed } from "../../../core/wire/control.ts";
@@ -17,7 +17,7 @@ import { tcp } from "../../../transports/tcp.ts";
 import { startDatagramWan } from "../../support/datagrams.ts";
 import { cutAfter, type Fault, faulty, fragment, stall } from "../../support/faults.ts";
 import { type Network, network, onlySession, quick } from "../../support/resuming.ts";
-import { migrate, type Sending, source, sourceOptions, within } from "../../support/session.ts";
+import { memoryTarget, migrate, type Sending, source, sourceOptions, within } from "../../support/session.ts";
 import { noise, text } from "./contents.ts";
 import { HandPeer } from "./wire.ts";
 
@@ -130,6 +130,37 @@ describe("a session over connections that are cut", () => {
       { numRuns: 12 },
     );
   }, 60_000);
+
+  test("while very many streams land at once", async () => {
+    const many = Array.from({ length: 1500 }, (_, i) => source(`s${i}`, "raw", [Buffer.from(`stream ${i}`)]));
+    const landing = Promise.withResolvers<never>();
+    landing.promise.catch(() => {});
+    const cut: Fault = async function* (input) {
+      const pieces = input[Symbol.asyncIterator]();
+      for (;;) {
+        const next = await Promise.race([pieces.next(), landing.promise]);
+        if (next.done) return;
+        yield next.value;
+      }
+    };
+    // The link is lost when the first one gets its name, and made again when all have theirs.
+    let named = 0;
+    const target = memoryTarget(() => ({
+      async commit() {
+        if (named++ === 0) landing.reject(new LinkError("The test cut the connection"));
+        await new Promise((resolve) => setTimeout(resolve, 20));
+      },
+    }));
+    const net = network({
+      target,
+      receiving: { allOrNothing: true },
+      faults: (number) => (number === 0 ? { down: [cut] } : number < 8 ? undefined : {}),
+    });
+    const { outcomes } = await within(over(net, {}, 0, many), "source");
+    expect(outcomes.filter(({ error }) => error)).toEqual([]);
+    await onlySession(net);
+    expect(net.files.all.every(({ ends }) => ends.join() === "commit")).toBe(true);
+  }, 20_000);
 
   test("over tcp", async () => {
     const closing = new AbortController();

@@ -194,9 +194,9 @@ describe("at the exit, a source", () => {
     await say(FRAME.HELLO, encodeControl(Hello, hello));
     const running = (await accepting).run().catch((error) => error as Error);
     const flood = (async () => {
-      for (let i = 1; ; i++) await say(FRAME.OPEN, opening(i, { service: "a" }));
+      for (let i = 1; ; i++) await say(FRAME.OPEN, opening(i, { connection: i, service: "a" }));
     })().catch((error) => error as Error);
-    expect(`${await within(running)}`).toMatch(/does not read the 1024 answers/);
+    expect(`${await within(running)}`).toMatch(/more than 1024 connections that have not ended/);
     expect(await within(flood)).toBeInstanceOf(Error);
   });
 
