@@ -101,7 +101,7 @@ async function* joined(rest: Buffer, input: AsyncIterator<Uint8Array>): AsyncGen
 async function refuse(connection: Connection, input: AsyncIterator<Uint8Array>, error: unknown): Promise<void> {
   if (error instanceof LinkError) return connection.destroy(error);
   // Only what is meant for a peer: of anything else it learns that it is refused.
-  const known = error instanceof ShrinkerError && error.code === "refused";
+  const known = error instanceof ShrinkerError && (error.code === "refused" || error.code === "link");
   const why =
     known || error instanceof ProtocolError ? error : new ShrinkerError("refused", "This receiver can't take you");
   const saying = async () => {

@@ -116,5 +116,7 @@ async function ask(channel: Channel, resume: Ticket & { readonly received: numbe
   if (frame.type === FRAME.RESUMED) return { channel, received: decodeControl(Resumed, frame.payload).received };
   if (frame.type !== FRAME.ABORT) throw new ProtocolError(`${peer} sent a frame of type ${frame.type} to a RESUME`);
   const { code, message } = decodeControl(Abort, frame.payload);
+  // That may be another time.
+  if (code === "link") throw new LinkError(heard(code, message, "The other end can't take it now: ").message);
   throw new Refusal(heard(code, message, "The other end does not go on with the session: "));
 }

@@ -17,13 +17,13 @@ export class SeenProofs {
   readonly #counts = new Map<string, number>();
   readonly #most: Bounds;
 
-  /** @param most proofs that are remembered; further ones are refused until some are out of date */
+  /** @param most proofs that are remembered; further ones are not taken until some are out of date */
   constructor(most: Bounds = { all: MAX_NONCES, ofPeer: MAX_OF_PEER }) {
     this.#most = most;
   }
 
   /**
-   * Throws `refused` for a proof that is out of date, was seen, or can't be remembered.
+   * Throws `refused` for a proof that is out of date, or was seen; `link` for one that can't be remembered now.
    * @param peer whose it is
    */
   admit({ nonce, time }: { readonly nonce: Uint8Array; readonly time: number }, peer: string, now = Date.now()): void {
@@ -36,7 +36,7 @@ export class SeenProofs {
     if (this.#seen.has(name)) throw new ShrinkerError("refused", "That proof of identity was used before");
     if (this.#isFull(peer)) this.#forget(now);
     if (this.#isFull(peer))
-      throw new ShrinkerError("refused", "This receiver has had too many connections of late: try again in 10 minutes");
+      throw new ShrinkerError("link", "This receiver has had too many connections of late: try again in 10 minutes");
     this.#seen.set(name, { until: time + CLOCK_MS, peer });
     this.#count(peer, 1);
   }

@@ -23,8 +23,8 @@ export class ProofChecker {
   }
 
   /**
-   * Who it is that gives this proof. Rejects with `refused` in words that a peer may hear: to somebody who may not come they
-   * say no more than that.
+   * Who it is that gives this proof. Rejects in words that a peer may hear: with `refused`, which to somebody who may not come says
+   * no more than that, and with `link` where that can't be told now.
    */
   async check(bytes: Buffer, now = Date.now()): Promise<PeerIdentity> {
     const proof = readProof(bytes, now);
@@ -44,8 +44,9 @@ export class ProofChecker {
   /** By today's key, or one that it has succeeded. */
   async #find({ key, before }: Proof): Promise<AuthorizedPeer | undefined> {
     const peers = await this.#authorized().catch((error: Error) => {
+      // As while somebody edits it: nobody's session is to end by that.
       this.#note(error.message);
-      return new Map<string, AuthorizedPeer>();
+      throw new ShrinkerError("link", "This receiver can't tell now who may come: try again later, or ask there");
     });
     return [key, ...before].map((word) => peers.get(word)).find((peer) => peer !== undefined);
   }

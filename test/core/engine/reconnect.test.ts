@@ -1,7 +1,9 @@
 import { expect, test } from "bun:test";
 import { reconnect } from "../../../core/engine/reconnect.ts";
-import { abortReason, CancelledError, LinkError } from "../../../core/errors.ts";
+import { refusal } from "../../../core/engine/told.ts";
+import { abortReason, CancelledError, LinkError, ShrinkerError } from "../../../core/errors.ts";
 import type { Connection } from "../../../core/transport/transport.ts";
+import { memoryPair } from "../../../transports/memory.ts";
 
 /** Attempts that fail at once or never answer, until there were so many. @returns when each began and how it failed */
 async function attempts(most: number, backOff: readonly number[], answers: boolean) {
@@ -39,4 +41,29 @@ test("an attempt ends when its time is over, and the next one begins", async () 
   expect(begun).toHaveLength(3);
   for (const failure of failures.slice(0, 2)) expect(failure).toBeInstanceOf(LinkError);
   expect(String(failures[0])).toContain("did not answer within");
+});
+
+test("a peer that can't take it now is asked again, and one that doesn't want it is not", async () => {
+  for (const [code, asked] of [
+    ["link", 3],
+    ["refused", 1],
+  ] as const) {
+    let dialled = 0;
+    const controller = new AbortController();
+    const redial = async (): Promise<Connection> => {
+      const [near, far] = memoryPair();
+      if (++dialled === 3) controller.abort(new CancelledError("enough"));
+      await far.write([refusal(new ShrinkerError(code, "too many of late"))]);
+      await far.end();
+      return near;
+    };
+    const outage = { since: performance.now(), spent: 0, reason: new Error("cut"), attempts: 0 };
+    const ticket = { session: Buffer.alloc(16), secret: Buffer.alloc(32) };
+    const { signal } = controller;
+    const error = await reconnect({ redial, ticket, received: 0, outage, attemptMs: 500, backOff: [0], signal }).catch(
+      (thrown) => thrown,
+    );
+    expect([error.code, dialled]).toEqual([code === "link" ? "cancelled" : "refused", asked]);
+    if (code === "link") expect(outage.reason.message).toBe("The other end can't take it now: too many of late");
+  }
 });

@@ -194,7 +194,8 @@ describe("a listener", () => {
       peersOf(`${client.word} nam=a`),
       (line) => notes.push(line),
     );
-    expect((await errorOf(own.check(makeProof(client, server.word)))).message).toMatch(/not authorized/);
+    const error = await errorOf(own.check(makeProof(client, server.word)));
+    expect([error.code, error.message]).toEqual(["link", expect.stringContaining("can't tell now who may come")]);
     expect(notes.join()).toMatch(/"test", line 1/);
   });
 
