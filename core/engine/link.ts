@@ -298,8 +298,10 @@ export class Link {
       const silent = new LinkError(
         `${peer} has been silent for ${Math.round(dead / 1000)} s: check the link and run again`,
       );
-      if (this.#resumes) this.#lost(channel, silent);
-      else this.fail(silent);
+      if (!this.#resumes) this.fail(silent);
+      // Then there is no other, and whoever reads this one waits for its end.
+      else if (this.#settled) void channel.connection.destroy(silent);
+      else this.#lost(channel, silent);
     } else if (this.#resumption && this.#receipts.lasting && !this.#ended) {
       this.acknowledge(this.#receipts.last);
     } else if (now - this.#spoke > ping && !this.#outbox.busy && !this.#ended && !this.#pinging) {
@@ -317,8 +319,6 @@ export class Link {
     clearTimeout(this.#late);
     if (this.#settled) {
       this.#outbox.refuse(error);
-      // Whoever still reads it waits for its end, which may never come by itself.
-      void channel.connection.destroy(error);
       return;
     }
     this.#outbox.detach();
