@@ -47,7 +47,7 @@ async function rotateIdentity({ options, output }: Invocation): Promise<number> 
   const young = rotate(await openIdentity(options));
   await saveIdentity(path, young, await readPassphrase(options));
   output.note(
-    "who has pinned or authorized the old key is told of the new one, for 90 days; daemons take it when started again",
+    "who has pinned or authorized the old key is told of the new one, for 90 days; receivers that run show it within a minute",
   );
   show(young, path, "rotated", output);
   return 0;

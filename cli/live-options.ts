@@ -3,6 +3,16 @@ import type { DepartureOptions } from "../core/handover/source/departure-context
 import { type Options, parseChoice } from "./options.ts";
 import { parseDuration } from "./units.ts";
 
+/** What `migrate` has for guests that run alone. */
+export const LIVE_OPTIONS: readonly string[] = [
+  ...["downtime-limit", "timeout", "on-timeout", "recover", "auto-converge", "switchover-timeout"],
+  ...["keep-source", "paused", "shared-storage"],
+];
+/** What it has for files alone. */
+export const FILE_OPTIONS: readonly string[] = [
+  ...["format", "against", "encrypt-to", "no-sign", "force", "dry-run", "sha256"],
+];
+
 const ON_TIMEOUT = ["cancel", "stop", "postcopy"] as const;
 export const SWITCHOVER_MS = 5000;
 

@@ -12,10 +12,10 @@ import { startGuardian } from "./guarding.ts";
 import { beginGuests } from "./live-begin.ts";
 import { liveLinks } from "./live-link.ts";
 import { type LiveSpec, makeSocketFolder } from "./live-machines.ts";
-import { readDeparture } from "./live-options.ts";
+import { FILE_OPTIONS, readDeparture } from "./live-options.ts";
 import { watchGuests } from "./live-progress.ts";
 import { type LiveSummary, liveEvent, liveTable, liveVerdict } from "./live-summary.ts";
-import { needState, READ_AHEAD, readParallel } from "./settings.ts";
+import { needState, READ_AHEAD, readParallel, refuseOptions } from "./settings.ts";
 
 /** How long the destination is asked whether a guest runs there that was given to it. */
 export const SETTLE_MS = 60_000;
@@ -32,6 +32,9 @@ export async function migrateLive(specs: readonly LiveSpec[], to: string, invoca
       "usage",
       "Guests that run can't go into a bundle: save their streams, or move them over a link",
     );
+  refuseOptions(options, FILE_OPTIONS, "machines that are files");
+  // Nor by the environment: who wants nothing to move must not have it moved.
+  if (options.flag("dry-run")) throw new ShrinkerError("usage", "A guest that runs can't be moved as a dry run");
   const transport = overConnections(one, options);
   const state = needState(options);
   const limited = readBandwidth(options);

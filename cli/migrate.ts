@@ -14,10 +14,20 @@ import { askDestination } from "./dry-run.ts";
 import { readRecipients } from "./key-files.ts";
 import { migrateLive } from "./live.ts";
 import { parseLive } from "./live-machines.ts";
+import { LIVE_OPTIONS } from "./live-options.ts";
 import { closeMachines, openMachines } from "./machines.ts";
 import { parseChoice } from "./options.ts";
 import { send, totalSize } from "./send.ts";
-import { readDomain, readLogLimit, readParallel, readSpoolDir, readState, SPOOL_DIR, WINDOW_LOG } from "./settings.ts";
+import {
+  readDomain,
+  readLogLimit,
+  readParallel,
+  readSpoolDir,
+  readState,
+  refuseOptions,
+  SPOOL_DIR,
+  WINDOW_LOG,
+} from "./settings.ts";
 import { readSigner } from "./signing.ts";
 import { software } from "./version.ts";
 
@@ -33,6 +43,7 @@ export const migrate: Action = async (invocation) => {
   if (to === undefined) throw new ShrinkerError("usage", "Where to? Give --to ADDRESS, such as --to tcp://HOST:PORT");
   const live = parseLive(args);
   if (live) return migrateLive(live, to, invocation);
+  refuseOptions(options, LIVE_OPTIONS, "guests that run, as qmp:SOCKET");
   const { address, transport: one, insecure } = await openEndpoint(to, invocation);
   const transport = overConnections(one, options);
   const limited = readBandwidth(options);

@@ -79,3 +79,9 @@ export function needState(options: Options): string {
   if (state !== undefined) return state;
   throw new ShrinkerError("usage", "Guests that run need a journal: give --state DIR, and leave out --no-state");
 }
+
+/** Throws `usage` where the command line has an option that does nothing for what is moved. @param what it is for */
+export function refuseOptions(options: Options, names: readonly string[], what: string): void {
+  const stray = names.find((name) => options.given(name));
+  if (stray !== undefined) throw new ShrinkerError("usage", `--${stray} is for ${what}: leave it out`);
+}

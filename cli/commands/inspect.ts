@@ -6,7 +6,7 @@ export const inspect: CommandSpec = {
   args: "<FILE...>",
   text: "Say what bundles, captured streams and images hold, and verify bundles",
   options: [
-    { name: "format", value: "FORMAT", text: "raw, qemu, elf or bytes (default: by the first bytes)" },
+    { name: "format", value: "FORMAT", text: "raw, qemu, elf, nbd or bytes (default: by the first bytes)" },
     { name: "spool", value: "DIR", text: "Folder on a disk for a bundle's contents (default: /var/tmp)" },
     AGE_IDENTITY,
     ...COMMON,

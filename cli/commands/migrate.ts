@@ -58,7 +58,9 @@ export const migrate: CommandSpec = {
     ...SESSION,
   ],
   examples: [
-    "shrinker migrate a.qevm b.qevm disk.raw --to tcp://127.0.0.1:4747",
+    "shrinker identity --pin tcp://site-b:4747 KEY   # once, with the key that `shrinker identity` shows at site B",
+    "shrinker migrate a.qevm b.qevm disk.raw --to tcp://site-b:4747",
+    "shrinker migrate qmp:/run/web.qmp qmp:/run/db.qmp --to tcp://site-b:4747 --bandwidth 80Mbit",
     "shrinker migrate web=/var/lib/vm/1.img --to 'exec:ssh HOST shrinker receive --stdio --output /srv/vm'",
     "shrinker migrate *.img --to file:/mnt/usb/site.bundle",
   ],

@@ -44,7 +44,8 @@ export const receive: CommandSpec = {
     ...SESSION,
   ],
   examples: [
-    "shrinker receive --listen tcp://127.0.0.1:4747 --output /srv/vm",
+    "shrinker identity --authorize KEY --name site-a   # once, with the key that `shrinker identity` shows at site A",
+    "shrinker receive --listen tcp://0.0.0.0:4747 --output /srv/vm",
     "shrinker receive file:/mnt/usb/site.bundle --output /srv/vm",
     "shrinker receive file:/mnt/usb/site.bundle --dry-run",
   ],

@@ -36,7 +36,7 @@ export const DOMAIN: OptionSpec = {
 export const FORMAT: OptionSpec = {
   name: "format",
   value: "FORMAT",
-  text: "raw, qemu, elf or bytes, for all machines (default: by their first bytes)",
+  text: "raw, qemu, elf, nbd or bytes, for all machines (default: by their first bytes)",
 };
 export const STORE: OptionSpec = {
   name: "store",

@@ -28,8 +28,8 @@ export const tunnel: CommandSpec = {
     ...COMMON,
   ],
   examples: [
-    "shrinker receive --listen tcp://127.0.0.1:4747 --service web=unix:/run/web.in",
-    "shrinker tunnel --to tcp://127.0.0.1:4747 --service web=unix:/run/web.out",
+    "shrinker receive --listen unix:/run/link --service web=unix:/run/web.in",
+    "shrinker tunnel --to unix:/run/link --service web=unix:/run/web.out",
   ],
   load: async () => (await import("../tunnel.ts")).tunnel,
 };

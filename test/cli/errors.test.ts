@@ -41,6 +41,7 @@ describe("a migration that can't begin", () => {
     [2, 'are called "disk.raw"', ["migrate", "disk.raw", "./disk.raw", "--to", "tcp://127.0.0.1:9"]],
     [2, "Unknown machine", ["migrate", "vbox:socket", "--to", "file:x"]],
     [2, "go into a bundle", ["migrate", "qmp:socket", "--to", "file:x"]],
+    [2, "--recover is for guests that run", ["migrate", "disk.raw", "--to", "file:x", "--recover"]],
     [2, "expected nbd:PATH", ["migrate", "nbd:", "--to", "file:x"]],
     [2, "--parallel", ["migrate", "disk.raw", "--to", "tcp://127.0.0.1:9", "--parallel", "65"]],
     [5, "nothing listens there", ["migrate", "disk.raw", "--to", "tcp://127.0.0.1:9", "--parallel", "64"]],
