@@ -12,11 +12,6 @@ export class Admission {
     this.#most = most;
   }
 
-  /** Those that have been admitted, and have not left. */
-  get sessions(): number {
-    return this.#sessions;
-  }
-
   /** Throws `refused` for one too many. */
   enter(identity: PeerIdentity | undefined): void {
     if (this.#sessions >= this.#most)

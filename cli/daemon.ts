@@ -49,9 +49,9 @@ export async function serve(listener: Listener, receiving: ReceivingOptions, opt
     const options = asPermitted({ ...receiving, admit, event, onLink, resumables }, identity);
     const summary = await startReceiving(connection, options).summary.catch(belongsToAnother);
     strangers.release(connection);
+    if (admitted) admission.leave(identity);
     // Of strangers that were dropped there may be any number.
     if (!summary || dropped.has(connection)) return;
-    if (admitted) admission.leave(identity);
     addCounters(sum.counters, summary.counters);
     sum.wire += summary.wire;
     sum.sessions++;

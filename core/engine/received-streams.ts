@@ -172,7 +172,10 @@ export class ReceivedStreams {
     await stream.run(this.#options.target, this.#window());
     this.#running.delete(stream);
     const [first] = this.#waiting;
-    first?.();
+    if (!first) return;
+    // The next one that ends has another one to wake.
+    this.#waiting.delete(first);
+    first();
   }
 
   /** Resolves when another one has ended, or this one has failed. */

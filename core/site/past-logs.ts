@@ -5,7 +5,7 @@ import { DigestTable } from "../index/digest-table.ts";
 import { LogReader, listLogs } from "../store/content-log.ts";
 import { MAX_PAST_LOGS } from "../wire/numbers.ts";
 
-/** Contents of the logs that are used: 128 MiB of digests on disk, and at a source 200 MB in RAM. */
+/** Contents of the logs that are used: 128 MiB of digests, and at a source 200 MB in RAM. */
 export const MAX_PAST_CONTENTS = 1 << 22;
 
 /**

@@ -70,9 +70,10 @@ async function openGeneration({ folder, domain }: SiteMemoryOptions, { id, gener
   return join(ofSite, own);
 }
 
-/** A log that can't be written costs bytes the next time, and never the migration. */
+/** A log that can't be written costs bytes the next time, and never the migration. It has no more than will be used. */
 async function beginLog(folder: string, session: Uint8Array, warn: (message: string) => void) {
   let broken = false;
+  let left = MAX_PAST_CONTENTS;
   const attempt = async (work: () => Promise<void>) => {
     if (broken) return;
     await work().catch((error) => {
@@ -85,7 +86,11 @@ async function beginLog(folder: string, session: Uint8Array, warn: (message: str
     log = await LogWriter.create(folder, session);
   });
   return {
-    put: (digests: Uint8Array, pages: Uint8Array, count: number) => attempt(() => log!.put(digests, pages, count)),
+    put(digests: Uint8Array, pages: Uint8Array, count: number) {
+      const some = Math.min(count, left);
+      left -= some;
+      return attempt(() => log!.put(digests, pages, some));
+    },
     end: () => attempt(() => log!.end()),
   };
 }

@@ -25,6 +25,9 @@ export function logName(session: Uint8Array): string {
   return `${Buffer.from(session).toString("hex")}.log`;
 }
 
+/** Logs that this process writes; no other one writes to the same folder. */
+const written = new Set<string>();
+
 /** Writes a log while its session goes on. What is lost when the process dies are the last 255 digests. */
 export class LogWriter {
   readonly #handle: FileHandle;
@@ -35,16 +38,23 @@ export class LogWriter {
   #ended = false;
   /** Bytes of one of the same session that was there already. */
   readonly #had: number;
+  /** Whether that one is of other contents, or still written: whoever names a session may not be the one who has it. */
+  #foreign: boolean;
+  /** Whether it is this one that is written. */
+  readonly #own: boolean;
 
   private constructor(handle: FileHandle, path: string, had: number) {
     this.#handle = handle;
     this.#path = path;
     this.#had = had;
+    this.#own = !written.has(path);
+    this.#foreign = !this.#own;
+    written.add(path);
   }
 
   /**
-   * Begins a log. Where there is one of the same session already, as of a bundle that is received again, it is written over: the
-   * same contents come in the same order, perhaps more of them.
+   * Begins a log. Where there is one of the same session already, as of a bundle that is received again, it goes on behind that: the
+   * same contents come in the same order, perhaps more of them. Where others come, it stays as it is.
    */
   static async create(folder: string, session: Uint8Array): Promise<LogWriter> {
     const path = join(folder, logName(session));
@@ -56,7 +66,7 @@ export class LogWriter {
     let handle: FileHandle | undefined;
     let had: number | undefined;
     try {
-      handle = await open(path, constants.O_WRONLY | constants.O_CREAT | constants.O_NOFOLLOW, 0o600);
+      handle = await open(path, constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW, 0o600);
       had = (await handle.stat()).size;
       await handle.write(header, 0, HEADER, 0);
       return new LogWriter(handle, path, had);
@@ -69,7 +79,7 @@ export class LogWriter {
 
   /** Takes the digests of the next `count` contents. Calls don't overlap. */
   async put(digests: Uint8Array, _pages: Uint8Array, count: number): Promise<void> {
-    for (let done = 0; done < count; ) {
+    for (let done = 0; done < count && !this.#foreign; ) {
       const part = Math.min(count - done, BLOCK_DIGESTS - this.#count);
       const from = digests.subarray(done * DIGEST_SIZE, (done + part) * DIGEST_SIZE);
       this.#block.set(from, BLOCK_HEADER + this.#count * DIGEST_SIZE);
@@ -83,20 +93,23 @@ export class LogWriter {
   async end(): Promise<void> {
     if (this.#ended) return;
     this.#ended = true;
+    if (this.#own) written.delete(this.#path);
     const empty = this.#had === 0 && this.#at === HEADER && this.#count === 0;
     try {
-      if (this.#count > 0) await this.#write();
+      if (this.#count > 0 && !this.#foreign) await this.#write();
     } finally {
       await this.#handle.close().catch(() => {});
     }
     if (empty) await unlink(this.#path).catch(() => {});
   }
 
-  /** Ends the log, and leaves nothing of it. */
+  /** Ends the log, and leaves nothing of it, unless it was there already. */
   async remove(): Promise<void> {
     if (this.#ended) return;
     this.#ended = true;
+    if (this.#own) written.delete(this.#path);
     await this.#handle.close().catch(() => {});
+    if (this.#had > 0) return;
     await unlink(this.#path).catch((error) => {
       throw fileError("Cannot remove", this.#path, error);
     });
@@ -104,17 +117,30 @@ export class LogWriter {
 
   async #write(): Promise<void> {
     const digests = this.#block.subarray(BLOCK_HEADER, BLOCK_HEADER + this.#count * DIGEST_SIZE);
-    // The last time it came further.
-    if (this.#count < BLOCK_DIGESTS && this.#at + BLOCK_HEADER + digests.length <= this.#had) return;
     this.#block.writeUInt32LE(this.#count, 0);
     this.#block.writeUInt32LE(crc32(digests), 4);
     try {
+      if (this.#at < this.#had && (await this.#isThere(digests))) return;
       await this.#handle.write(this.#block, 0, BLOCK_HEADER + digests.length, this.#at);
     } catch (error) {
       throw fileError("Cannot write", this.#path, error);
     }
     this.#at += BLOCK;
     this.#count = 0;
+  }
+
+  /** Whether nothing is to be written, as it is there already, or something else is; then this goes on behind it, or nowhere. */
+  async #isThere(digests: Uint8Array): Promise<boolean> {
+    const before = Buffer.alloc(BLOCK);
+    const { bytesRead } = await this.#handle.read(before, 0, BLOCK, this.#at);
+    const count = countOf(before, bytesRead);
+    const both = Math.min(count * DIGEST_SIZE, digests.length);
+    const same = Buffer.compare(before.subarray(BLOCK_HEADER, BLOCK_HEADER + both), digests.subarray(0, both)) === 0;
+    this.#foreign = !same;
+    if (!same || count < this.#count) return !same;
+    this.#at += BLOCK;
+    this.#count = 0;
+    return true;
   }
 }
 
@@ -196,7 +222,11 @@ export class LogReader {
 
 /** Returns how many digests the block has; 0 where it is not there, or not right. */
 function readBlock(fd: number, block: Buffer, index: number): number {
-  const got = readSync(fd, block, 0, BLOCK, HEADER + index * BLOCK);
+  return countOf(block, readSync(fd, block, 0, BLOCK, HEADER + index * BLOCK));
+}
+
+/** The same of a block of which so many bytes were read. */
+function countOf(block: Buffer, got: number): number {
   if (got < BLOCK_HEADER) return 0;
   const count = block.readUInt32LE(0);
   const end = BLOCK_HEADER + count * DIGEST_SIZE;

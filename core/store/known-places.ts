@@ -60,7 +60,7 @@ export class KnownPlaces {
     return new KnownPlaces(run ? [...tables, run.table] : tables, indexed, covered, lost, last);
   }
 
-  /** What is known of a pack before it is read. Without an index, only the last one may end in a write that was cut off. */
+  /** What is known of a pack before it is read. Without an index, a write that was cut off is told from damage in the last one only. */
   expected(pack: number): Expected {
     return {
       known: () => this.#offsets(pack),

@@ -15,7 +15,7 @@ function kept(): Output & { readonly errors: string[] } {
   return { json: false, quiet: true, errors, ...quiet };
 }
 
-const times = { handshake: 150, ping: 1000, dead: 2000, farewell: 20 };
+const times = { handshake: 1000, ping: 1000, dead: 2000, farewell: 20 };
 const common = { ...destinationOptions, target: memoryTarget(), times };
 
 /** Gives `silent` connections that say nothing, then those of `others`, and ends. */
@@ -52,7 +52,7 @@ describe("of connections that don't introduce themselves", () => {
     const { listener, dropped } = flood(100, async function* () {
       early = Object.keys(dropped).map(Number);
       // One that speaks is served among them, and once they are gone.
-      for (const ms of [0, 400]) {
+      for (const ms of [0, 1500]) {
         await pause(ms);
         const [near, far] = memoryPair();
         sent.push(send(near, [source("a", "raw", [Buffer.from("hello")])]));

@@ -80,7 +80,7 @@ test("fake guests move, and their memory is right", async () => {
   expect(here.left()).toEqual([]);
 });
 
-test("what a QEMU prints as it dies is told at both ends, and the guest stays", async () => {
+test("what a QEMU prints as it dies is told, and the guest stays", async () => {
   const here = site();
   const source = await here.fake("web", false);
   // QEMU's options behind it: -S -incoming defer -qmp unix:PATH,...
@@ -92,7 +92,6 @@ test("what a QEMU prints as it dies is told at both ends, and the guest stays", 
   const received = await end(receiver);
   expect([sent.code === 0, source.vm.runState]).toEqual([false, "running"]);
   expect(received.stderr).toMatch(/; it said: .*no device 'nvme'/);
-  expect(sent.stderr).toMatch(/; it said: .*no device 'nvme'/);
   expect(here.left()).toEqual([]);
 });
 

@@ -5,8 +5,8 @@ import { reach } from "../reach.ts";
 import { lacksMemory } from "./lacks-memory.ts";
 import { endMachine, type WaitingMachine } from "./waiting-machine.ts";
 
-/** From when it closes its socket until it has ended. */
-const DYING_MS = 2000;
+/** From when it closes its socket until it has ended; the source waits for its words no longer than half a second. */
+const DYING_MS = 250;
 
 /** The QEMU in which a guest arrives, over a connection that is made anew where it has ended: as the guest's journal says. */
 export class GuestQemu {

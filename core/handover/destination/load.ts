@@ -49,10 +49,10 @@ export async function watchLoaded(arrival: Arrival): Promise<void> {
       again = qemu.machine?.qmp.isClosed === false;
       return;
     }
-    const died = new ShrinkerError("input", `The QEMU that had loaded "${name}" has died`);
-    error = arrival.error = await withLastWords(died, arrival);
     // Whoever takes it up finds it dead, too.
     await journal.update({ phase: "lost" }).catch(() => {});
+    const died = new ShrinkerError("input", `The QEMU that had loaded "${name}" has died`);
+    error = arrival.error = await withLastWords(died, arrival);
     arrival.become("lost");
   });
   if (error) await arrival.say({ type: "failed", migration, ...told(error) });

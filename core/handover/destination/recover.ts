@@ -22,7 +22,9 @@ export function recover(arrival: Arrival): Promise<"prepared" | "whole"> {
 }
 
 async function lacksMemory({ name, qemu }: Arrival): Promise<boolean> {
-  const lacks = await qemu.lacksMemory();
+  const lacks = await qemu.lacksMemory().catch((error: Error) => {
+    throw new LinkError(error.message, { cause: error });
+  });
   if (lacks === undefined) throw new ShrinkerError("input", `The QEMU of "${name}" has ended, and with it the guest`);
   return lacks;
 }

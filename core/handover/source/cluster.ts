@@ -22,8 +22,8 @@ export interface ClusterOptions extends DepartureOptions, SettleOptions {
 
 /**
  * Moves guests over one session, so that what one of them has sent, the others refer to. A guest that can't be moved stays, and
- * stops no other. Rejects only where the destination can't be reached at all and no guest was given to it before; then nothing
- * has changed.
+ * stops no other. Rejects where the destination can't be reached at all and no guest was given to it before; then nothing
+ * has changed; and with what a listener has thrown.
  * @param earlier what earlier runs left: guests that were given away are settled first, of those that were given up the destination is told
  */
 export async function moveCluster(

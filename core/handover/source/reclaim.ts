@@ -33,7 +33,8 @@ export async function goOn(machine: QemuSource, entry: JournalEntry): Promise<bo
   for (let tries = 1; ; tries++) {
     try {
       await letGoOn(new QemuSource(qmp, { guestRan: entry.ran }), entry);
-      return true;
+      // Nothing may have had to be asked of it.
+      if (!qmp.isClosed || tries >= TRIES) return true;
     } catch (error) {
       if (tries >= TRIES) throw error;
     } finally {

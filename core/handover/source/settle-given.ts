@@ -94,7 +94,7 @@ export function settleRest(
   return askAgain(entries, outcomes, options, { ask, goesOn: () => true });
 }
 
-/** Asks again about one guest over a session over which others still move. Never rejects. */
+/** Asks again about one guest over a session over which others still move, for as long as they do. Never rejects. */
 export function settleBeside(
   link: ClusterLink,
   entry: JournalEntry,
@@ -104,7 +104,7 @@ export function settleBeside(
   goesOn: () => boolean,
 ): Promise<void> {
   const ask = (given: readonly JournalEntry[]) => settleGiven(link, given, options, note);
-  return askAgain([entry], outcomes, options, { ask, goesOn });
+  return askAgain([entry], outcomes, { ...options, settleMs: Number.POSITIVE_INFINITY }, { ask, goesOn });
 }
 
 async function askAgain(

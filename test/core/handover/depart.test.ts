@@ -103,6 +103,21 @@ test.each([
   }
 });
 
+test("one whose QEMU has ended before anything was asked of it runs nowhere", async () => {
+  await using pair = await ends();
+  const source = await pair.source();
+  await pair.place();
+  const there = pair.destination();
+  const departing = await pair.begin();
+  await source.close();
+  const [outcome] = await within(pair.move(there, [departing]), "migration");
+  expect(await settled(pair, there)).toEqual(NOTHING);
+  expect([outcome!.where, outcome!.error!.message]).toEqual([
+    "nowhere",
+    expect.stringContaining("start the guest again"),
+  ]);
+});
+
 test("a source's QEMU that dies when all of its guest is there has not kept it from moving", async () => {
   await using pair = await ends();
   const source = await pair.source({ faults: [{ kind: "late", point: "device", round: 0 }] });

@@ -1,5 +1,6 @@
 // What the destination answers where a post-copy is to go on, and how it ends a QEMU that it can't speak to.
 import { expect, test } from "bun:test";
+import { ShrinkerError } from "../../../core/errors.ts";
 import type { Arrival } from "../../../core/handover/destination/arrival.ts";
 import { recover } from "../../../core/handover/destination/recover.ts";
 import { endMachine } from "../../../core/handover/destination/waiting-machine.ts";
@@ -26,6 +27,12 @@ test.each([
   ["was too slow to say that it lacks nothing", [true, false], refuse, "whole"],
 ] as const)("one that %s", async (_, lacks, recovers, answer) => {
   expect(await recover(arrival([...lacks], recovers))).toBe(answer);
+});
+
+test("one that can't be asked is not lost", async () => {
+  const deaf = arrival([], refuse);
+  Object.assign(deaf.qemu, { lacksMemory: () => Promise.reject(new ShrinkerError("input", "too many open files")) });
+  expect((await failure(recover(deaf))).code).toBe("link");
 });
 
 test.each([

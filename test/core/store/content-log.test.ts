@@ -145,6 +145,35 @@ describe("a log", () => {
     }
   });
 
+  test("of a session that somebody else names stays as it is", async () => {
+    await writeLog(folder.path, 1, 600);
+    const before = readFileSync(pathOf(1));
+    const ends = [(log: LogWriter) => log.end(), (log: LogWriter) => log.remove()];
+    for (const [from, count] of [
+      [9000, 700],
+      [9000, 3],
+      [0, 0],
+    ] as const) {
+      for (const end of ends) {
+        const log = await LogWriter.create(folder.path, session(1));
+        await log.put(digests(from, count), NO_PAGES, count);
+        await end(log);
+        expect(readFileSync(pathOf(1)).equals(before)).toBe(true);
+      }
+    }
+  });
+
+  test("of a session that somebody else names meanwhile is not written by both", async () => {
+    const log = await LogWriter.create(folder.path, session(1));
+    const other = await LogWriter.create(folder.path, session(1));
+    await log.put(digests(0, 600), NO_PAGES, 600);
+    await other.put(digests(9000, 800), NO_PAGES, 800);
+    await other.end();
+    await log.put(digests(600, 100), NO_PAGES, 100);
+    await log.end();
+    expect(lengthOf(pathOf(1))).toBe(700);
+  });
+
   test("that changes while it is used is said to", async () => {
     await writeLog(folder.path, 1, 600);
     const log = LogReader.open(pathOf(1))!;
