@@ -1,5 +1,5 @@
 import { PAGE_SIZE } from "../core/content/page.ts";
-import { ShrinkerError } from "../core/errors.ts";
+import { IntegrityError, ShrinkerError } from "../core/errors.ts";
 import { type IndexAside, indexTarget, writeIndexAside } from "../core/index/index-file.ts";
 import type { PrefixTable } from "../core/index/prefix-table.ts";
 import { uniteTables } from "../core/index/table-walk.ts";
@@ -107,7 +107,14 @@ async function listStored(
   store: Store,
   { output }: SourceContext,
 ): Promise<readonly PrefixTable[]> {
-  if (sources.some(({ kind }) => kind === "store")) return store.tables();
+  if (sources.some(({ kind }) => kind === "store")) {
+    // Bundles would leave out what is not there.
+    if (store.isShort)
+      throw new IntegrityError(
+        `Cannot list ${store.name}: packs of it are gone or cut short; see shrinker verify, and prune it first`,
+      );
+    return store.tables();
+  }
   const tables: PrefixTable[] = [];
   for (const source of sources) {
     if (source.kind !== "snapshot") continue;

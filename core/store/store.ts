@@ -123,6 +123,11 @@ export class Store {
     return { contents: this.#recent.count, bytes: this.#queue?.bytes ?? 0 };
   }
 
+  /** Whether packs have less than the index says: then `tables` have more than is held. */
+  get isShort(): boolean {
+    return this.#short.size > 0;
+  }
+
   /** All digests that are held, as tables. */
   tables(): PrefixTable[] {
     return [...this.index.runs.map(({ table }) => table), ...(this.#recent.count > 0 ? [this.#recent.table()] : [])];

@@ -12,6 +12,7 @@ import {
   symlinkSync,
   writeFileSync,
 } from "node:fs";
+import { join } from "node:path";
 import { openLayout } from "../../core/store/layout.ts";
 import { cli } from "../support/cli.ts";
 import { expectError, PAGE, run, type Shared, shared } from "./shared.ts";
@@ -132,6 +133,15 @@ describe("index", () => {
     expectError(await cli(args), 3, "not a directory");
     expect(readFileSync(index).equals(before)).toBe(true);
     expect(readdirSync(path(".")).filter((name) => name.includes("unheld.index"))).toEqual(["unheld.index"]);
+  });
+
+  test("of a store of which a pack is gone is not made", async () => {
+    const store = path("short-store");
+    expect((await cli(["snapshot", path("db.raw"), "--store", store, "--name", "a"])).code).toBe(0);
+    const { packs } = await openLayout(store, "default", false);
+    for (const name of readdirSync(packs)) rmSync(join(packs, name));
+    expectError(await cli(["index", `store:${store}`, "-o", path("short.index"), "--quiet"]), 6, "gone or cut short");
+    expect(existsSync(path("short.index"))).toBe(false);
   });
 
   test("replaces a file behind a link, and nothing that is no file", async () => {
