@@ -61,7 +61,8 @@ export const rows: readonly Row[] = [
   forGood("prepare", "deliver and cut", STAYS),
   forGood("prepared", "cut", STAYS),
   forGood("loaded", "cut", STAYS),
-  forGood("loaded", "deliver and cut", UNKNOWN),
+  // It may hear of the link before it has noted the word.
+  forGood("loaded", "deliver and cut", [{ journal: "given", of: "source" }, ...UNKNOWN]),
   forGood("go", "cut", UNKNOWN),
   forGood("go", "deliver and cut", [{ runs: "destination" }, ...UNKNOWN]),
   forGood("running", "cut", [{ runs: "destination" }, ...UNKNOWN]),
