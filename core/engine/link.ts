@@ -6,7 +6,7 @@ import { FRAME } from "../wire/numbers.ts";
 import { Channel } from "./channel.ts";
 import { Flow } from "./flow.ts";
 import { LastWords } from "./last-words.ts";
-import { LINK_TIMES, type LinkTimes } from "./link-times.ts";
+import { LINK_TIMES, type LinkTimes, RESUME_MS } from "./link-times.ts";
 import { Outages } from "./outages.ts";
 import { Outbox } from "./outbox.ts";
 import { Receipts } from "./receipts.ts";
@@ -284,7 +284,7 @@ export class Link {
   }
 
   #tick(now: number): void {
-    const { ping, dead } = this.#times;
+    const { ping, dead, resume = RESUME_MS } = this.#times;
     const channel = this.#channel;
     if (this.#outages.waiting) {
       const expired = this.#outages.expired(now, channel.connection.peer);
@@ -299,9 +299,9 @@ export class Link {
         `${peer} has been silent for ${Math.round(dead / 1000)} s: check the link and run again`,
       );
       if (!this.#resumes) this.fail(silent);
-      // Then there is no other, and whoever reads this one waits for its end.
-      else if (this.#settled) void channel.connection.destroy(silent);
-      else this.#lost(channel, silent);
+      else if (!this.#settled) this.#lost(channel, silent);
+      // The last word may be on its way to the peer for as long as another connection might be made.
+      else if (now - channel.heard > resume) void channel.connection.destroy(silent);
     } else if (this.#resumption && this.#receipts.lasting && !this.#ended) {
       this.acknowledge(this.#receipts.last);
     } else if (now - this.#spoke > ping && !this.#outbox.busy && !this.#ended && !this.#pinging) {
