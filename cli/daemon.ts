@@ -27,12 +27,12 @@ export async function serve(listener: Listener, receiving: ReceivingOptions, opt
   const sum = { counters: noCounters(), wire: 0, sessions: 0, failed: 0 };
   const resumables = new ResumableSessions();
   const admission = new Admission(maxSessions);
+  const dropped = new WeakSet<Connection>();
   /** Those that have not introduced themselves yet. */
   const strangers = new Strangers<Connection>((connection) => {
     dropped.add(connection);
     void connection.destroy();
   });
-  const dropped = new WeakSet<Connection>();
 
   async function run(connection: Connection, session: number): Promise<void> {
     const { identity } = connection;

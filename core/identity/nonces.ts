@@ -6,7 +6,7 @@ const MAX_NONCES = 65_536;
 /** Of one of them, so that it keeps no other out. */
 const MAX_OF_PEER = 16_384;
 
-export interface Bounds {
+interface Bounds {
   readonly all: number;
   readonly ofPeer: number;
 }

@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import { DIGEST_SIZE, PAGE_SIZE } from "../content/page.ts";
-import { ShrinkerError } from "../errors.ts";
+import { fileError, ShrinkerError } from "../errors.ts";
 import { type Lock, takeLock } from "../files/lock.ts";
 import { syncFolder } from "../files/whole.ts";
 import type { PrefixTable } from "../index/prefix-table.ts";
@@ -10,7 +10,7 @@ import { GroupQueue } from "./group-queue.ts";
 import { GroupReader } from "./group-reader.ts";
 import { type Identity, type Layout, openLayout, readIdentity } from "./layout.ts";
 import { removeLeftovers } from "./leftovers.ts";
-import { MAX_PACKS, PACK_HEADER, syncPacks } from "./pack.ts";
+import { MAX_PACKS, PACK_HEADER, packPath, syncPacks } from "./pack.ts";
 import { createPack, PackWriter, type Place } from "./pack-writer.ts";
 import { RecentContents } from "./recent.ts";
 import { recover } from "./recover.ts";
@@ -225,7 +225,9 @@ async function placeToAppend(folder: string, last: { number: number; end: number
   const number = last.number + 1;
   if (number > MAX_PACKS) return { number, end: 0 };
   await using pack = await createPack(folder, number);
-  await pack.sync();
+  await pack.sync().catch((error) => {
+    throw fileError("Cannot write", packPath(folder, number), error);
+  });
   await syncFolder(folder);
   return { number, end: PACK_HEADER };
 }
