@@ -33,7 +33,8 @@ function expectToGoOn(after: string): void {
   const { sequence, wrong } = readSerial(before, after);
   expect(wrong).toEqual([]);
   expect(sequence).toEqual(sequence.map((_, index) => index + 1));
-  expect(sequence.length).toBeGreaterThan(readSerial(before).sequence.length + 10);
+  // Ten, where the number before the first of the three checks was still printed where the guest was.
+  expect(sequence.length).toBeGreaterThanOrEqual(readSerial(before).sequence.length + 10);
 }
 
 const isCopy = (path: string) => Buffer.compare(readFileSync(stream), readFileSync(path)) === 0;
