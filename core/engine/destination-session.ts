@@ -1,4 +1,4 @@
-import { abortReason, IntegrityError, LinkError } from "../errors.ts";
+import { abortReason, LinkError } from "../errors.ts";
 import type { Connection } from "../transport/transport.ts";
 import { Done, decodeControl, encodeControl } from "../wire/control.ts";
 import { FRAME } from "../wire/numbers.ts";
@@ -112,9 +112,7 @@ async function receive(link: Link, directions: Directions, receiver: Receiver): 
       return;
     } else throw unexpected(frame);
   }
-  throw link.duplex
-    ? ended(link)
-    : new IntegrityError(`${link.connection.peer} ends at byte ${link.offset}, before its last frame: it is cut short`);
+  throw ended(link);
 }
 
 /** The source's frames after DONE, to the end. */

@@ -1,10 +1,9 @@
-import { IntegrityError } from "../errors.ts";
 import type { Connection } from "../transport/transport.ts";
 import { decodeControl, Hello, type Signed } from "../wire/control.ts";
 import { FRAME } from "../wire/numbers.ts";
 import { Link } from "./link.ts";
 import { checkSignature } from "./signature.ts";
-import { unexpected } from "./told.ts";
+import { ended, unexpected } from "./told.ts";
 
 /**
  * Reads a recording to its end, without decoding it, and checks its signature, if it says that it has one: for who can't take
@@ -23,7 +22,7 @@ export async function proveRecording(
     check(signed);
     let frame = first;
     while (frame && frame.type !== FRAME.DONE) frame = await link.next();
-    if (!frame) throw new IntegrityError(`${connection.peer} ends before its last frame: it is cut short`);
+    if (!frame) throw ended(link);
     if (signed) await checkSignature(link, signed);
   } finally {
     await link.close();

@@ -1,4 +1,4 @@
-import { type ErrorCode, LinkError, ProtocolError, ShrinkerError } from "../errors.ts";
+import { type ErrorCode, IntegrityError, LinkError, ProtocolError, ShrinkerError } from "../errors.ts";
 import { Abort, encodeControl } from "../wire/control.ts";
 import { type Frame, opening } from "../wire/frame.ts";
 import { FRAME } from "../wire/numbers.ts";
@@ -33,11 +33,19 @@ export function heard(code: ErrorCode, message: string, before = ""): ShrinkerEr
   return new ShrinkerError(code, before + message.replace(/[\x00-\x1f\x7f-\x9f\u2028\u2029]+/g, " "));
 }
 
-/** The peer has ended its direction too early. */
-export function ended({ connection }: { readonly connection: { readonly peer: string } }): LinkError {
-  return new LinkError(
-    `${connection.peer} closed the connection before the session was over: see what it said, and run again`,
-  );
+interface Direction {
+  readonly connection: { readonly peer: string };
+  /** False of a recording. */
+  readonly duplex: boolean;
+  /** Bytes of it that have been read. */
+  readonly offset: number;
+}
+
+/** The peer, or a recording, has ended too early. */
+export function ended({ connection: { peer }, duplex, offset }: Direction): ShrinkerError {
+  return duplex
+    ? new LinkError(`${peer} closed the connection before the session was over: see what it said, and run again`)
+    : new IntegrityError(`${peer} ends at byte ${offset}, before its last frame: it is cut short`);
 }
 
 /** The peer breaks the order of frames. */

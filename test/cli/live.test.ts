@@ -182,7 +182,7 @@ test("a user who ends it has the guest back, and the destination told", async ()
   expect([code, source.vm.runState]).toEqual([130, "running"]);
   await receiver.said(/"state":"ended","code":"cancelled"/);
   expect([copy.vm.runState, here.left()]).toEqual(["shutdown", []]);
-}, 20_000);
+}, 60_000);
 
 test("movers and receivers that are killed: the guest runs on here, and moves when it is tried again", async () => {
   const here = site();
@@ -233,7 +233,7 @@ test("movers and receivers that are killed: the guest runs on here, and moves wh
   second.kill("SIGTERM");
   await second.result;
   expect(here.left()).toEqual([]);
-}, 20_000);
+}, 60_000);
 
 test.each([
   [["fake:web", "--no-state"], "Guests that run need a journal"],

@@ -51,13 +51,13 @@ describe("a wan for datagrams", () => {
   });
 
   test("has no room for more than waits for 50 ms", async () => {
-    await using way = await echoed({ delay: 0, rate: 20_000 });
+    await using way = await echoed({ delay: 0, rate: 2000 });
     const send = await way.client();
     for (let i = 0; i < 20; i++) send("x".repeat(172));
     await sleep(150);
-    // 200 bytes each, with headers: 10 ms.
+    // 200 bytes each, with headers: 100 ms. The first takes the way, and as long as they take to come some more have room.
     expect(way.wan.dropped).toBeGreaterThan(10);
-    expect(way.wan.dropped).toBeLessThan(16);
+    expect(way.wan.dropped).toBeLessThan(20);
   });
 
   test("is cut for who is there, and not for who comes", async () => {

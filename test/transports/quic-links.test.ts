@@ -18,9 +18,10 @@ import { transports } from "../../transports/registry.ts";
 import { bytesOf, errorOf, never, readAll, same } from "./helpers.ts";
 
 const onDeno = "Deno" in globalThis;
-/** As the transport that everybody uses, with less patience for strangers, and for those who are not there. */
-const patient = quicTransport({ connect: 10_000, idle: 15_000, handshake: 600, renewal: 20 });
-const hasty = quicTransport({ connect: 600, idle: 800, handshake: 600, renewal: 60_000 });
+/** As the transport that everybody uses; with less patience for strangers; and for those who are not there. */
+const patient = quicTransport({ connect: 10_000, idle: 15_000, handshake: 10_000, renewal: 20 });
+const strict = quicTransport({ connect: 10_000, idle: 15_000, handshake: 600, renewal: 60_000 });
+const hasty = quicTransport({ connect: 1500, idle: 800, handshake: 5000, renewal: 60_000 });
 const at = (text: string) => parseAddress(text, transports);
 const trust = (options: { security?: unknown }) => ({ signal: never, insecure: options.security === undefined });
 const dial = (text: string, options: Partial<DialOptions> = {}, transport = patient) =>
@@ -245,6 +246,7 @@ describe("quic: who is not there", () => {
     const listener = await listen(
       "quic://127.0.0.1:0",
       shows(() => issueLeaf(key)),
+      strict,
     );
     const link = await stranger(listener.address, 60_000);
     const since = performance.now();

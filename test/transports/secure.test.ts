@@ -345,7 +345,7 @@ async function steppingRelay(to: number) {
       for (const deliver of waiting.splice(0)) deliver();
     }
     before = waiting.length;
-  }, 25);
+  }, 100);
   return {
     port: (server.address() as net.AddressInfo).port,
     get steps() {

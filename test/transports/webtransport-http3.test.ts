@@ -291,8 +291,12 @@ describe("a dialler that has HTTP/3", () => {
     const server = tls.createServer({ cert: certificates, key: privateKey, ALPNProtocols: ["h2"] }, (socket) => {
       socket.on("error", () => {});
       setTimeout(() => socket.destroy(), 50);
+      setTimeout(() => raw?.resetAndDestroy(), 100);
     });
-    server.on("connection", (socket: net.Socket) => setTimeout(() => socket.resetAndDestroy(), 100));
+    let raw: net.Socket | undefined;
+    server.on("connection", (socket: net.Socket) => {
+      raw = socket;
+    });
     server.listen(0, "127.0.0.1");
     await once(server, "listening");
     const load = having(() => ({ ready: new Promise(() => {}) }));

@@ -94,7 +94,7 @@ describe("webtransport", () => {
       issued++;
       return { ...issueLeaf(key), expires: new Date(Date.now() + 60) };
     };
-    const hasty = webtransportTransport({ load: http2Only, times: { handshake: 500, renewal: 10 } });
+    const hasty = webtransportTransport({ load: http2Only, times: { handshake: 5000, renewal: 10 } });
     const listener = await hasty.listen(at(ANY), { signal: never, security: { credentials } });
     await sleep(150);
     expect(issued).toBeGreaterThan(1);
@@ -162,7 +162,7 @@ describe("webtransport", () => {
   });
 
   test("strangers get a time, and no more", async () => {
-    const hasty = webtransportTransport({ load: http2Only, times: { handshake: 150, renewal: 1000 } });
+    const hasty = webtransportTransport({ load: http2Only, times: { handshake: 1500, renewal: 1000 } });
     const listener = await hasty.listen(at(ANY), { signal: never, insecure: true });
     const mute = net.connect(portOf(listener.address), "127.0.0.1").resume();
     const { closed } = await bare(listener.address);

@@ -74,6 +74,12 @@ describe("a source sends", () => {
     for (let round = 0; round < 5; round++) {
       granted += 600_000;
       await peer.send(FRAME.CREDIT, credit(granted));
+      const answered = async () => {
+        while (!peer.got.some(({ type }) => type === FRAME.BATCH))
+          await new Promise((resolve) => setTimeout(resolve, 1));
+      };
+      await within(answered());
+      // Whatever came with it, and should not.
       await new Promise((resolve) => setTimeout(resolve, 30));
       for (const frame of peer.got.splice(0)) {
         if (frame.type !== FRAME.BATCH) continue;

@@ -81,7 +81,12 @@ describe("a sink that takes nothing", () => {
     const sources = Array.from({ length: 200 }, (_, i) => source(`s${i}`, "raw", [noise(i)]));
     const sending = send(near, sources, none);
     const receiving = receive(far, target);
-    await new Promise((resolve) => setTimeout(resolve, 300));
+    const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
+    const full = async () => {
+      while (open < 128) await sleep(5);
+    };
+    await within(full());
+    await sleep(100);
     expect(open).toBe(128);
     released.resolve();
     await within(Promise.all([sending, receiving]));
@@ -324,25 +329,29 @@ describe("a link that", () => {
     back.off();
   });
 
+  // Both ends are in this process: whatever keeps it from running keeps them silent.
+  const patient = { ...times, dead: 600 };
+
   test("has nothing to say for long is alive", async () => {
     const quiet = (async function* () {
       yield noise(1);
-      await new Promise((resolve) => setTimeout(resolve, 500));
+      await new Promise((resolve) => setTimeout(resolve, 1500));
       yield noise(2);
     })();
-    const { files } = await migrate([source("a", "raw", quiet)], { sending: { times }, receiving: { times } });
+    const options = { times: patient };
+    const { files } = await migrate([source("a", "raw", quiet)], { sending: options, receiving: options });
     expect(Buffer.compare(files.get("a").bytes, Buffer.concat([noise(1), noise(2)]))).toBe(0);
   });
 
   test("takes long for a frame is alive", async () => {
     const [near, far] = memoryPair();
-    // A batch of 1 MiB in parts of 16 KiB, each 8 ms after the other: 500 ms.
+    // A batch of 1 MiB in parts of 16 KiB, each 20 ms after the other: 1.3 s.
     const trickle = faulty(near, {
       output: [
         async function* (input) {
           for await (const piece of input) {
             for (let at = 0; at < piece.length; at += 16_384) {
-              await new Promise((resolve) => setTimeout(resolve, 8));
+              await new Promise((resolve) => setTimeout(resolve, 20));
               yield piece.subarray(at, at + 16_384);
             }
           }
@@ -351,8 +360,8 @@ describe("a link that", () => {
     });
     const { files } = await migrate([pages("a", MIB)], {
       pair: [trickle, far],
-      sending: { ...none, times },
-      receiving: { times },
+      sending: { ...none, times: patient },
+      receiving: { times: patient },
     });
     expect(files.get("a").bytes.length).toBe(MIB);
   });

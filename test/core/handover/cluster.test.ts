@@ -146,7 +146,7 @@ test("whoever hears of one throws: all go on", async () => {
 });
 
 /** Moves a guest; gives what its session was told of hurry, and its phases. */
-async function hurries(pair: Ends, there: Destination, meddle?: Meddle) {
+async function hurries(pair: Ends, there: Destination, switchoverTimeoutMs: number, meddle?: Meddle) {
   const [departing] = await guests(pair, ["web"]);
   const told: string[] = [];
   const open = async () => {
@@ -164,7 +164,7 @@ async function hurries(pair: Ends, there: Destination, meddle?: Meddle) {
     return link;
   };
   const onPhase = (_: string, phase: string) => void told.push(phase);
-  const options = { ...pair.options, switchoverTimeoutMs: 200, open, onPhase };
+  const options = { ...pair.options, switchoverTimeoutMs, open, onPhase };
   const [outcome] = await within(moveCluster([departing!], NOTHING_LEFT, options), "migration");
   const service = machineService(departing!.journal.migration);
   return { where: outcome!.where, told: told.map((what) => (what === service ? "its" : what)) };
@@ -172,7 +172,7 @@ async function hurries(pair: Ends, there: Destination, meddle?: Meddle) {
 
 test("a guest that stands still goes first, until it runs there", async () => {
   await using pair = await ends();
-  const { where, told } = await hurries(pair, pair.destination());
+  const { where, told } = await hurries(pair, pair.destination(), 5000);
   expect([where, told]).toEqual(["destination", ["prepare", "perform", "its", "finish", "over", "confirm"]]);
 });
 
@@ -180,6 +180,6 @@ test("or here again", async () => {
   await using pair = await ends({ waits: { dropMs: 50 } });
   // The word that it is loaded is lost.
   const meddle: Meddle = async ({ from, number }) => (from === "destination" && number > 1 ? "drop" : "deliver");
-  const { where, told } = await hurries(pair, pair.destination(), meddle);
+  const { where, told } = await hurries(pair, pair.destination(), 200, meddle);
   expect([where, told]).toEqual(["source", ["prepare", "perform", "its", "over"]]);
 });

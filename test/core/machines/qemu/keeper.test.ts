@@ -62,6 +62,10 @@ test("one client after the other has the connection, with its own replies and th
   kept.server.say(`{"return": "of the first", "id": ${ids[0]}}\n`);
   kept.server.event("MIGRATION", { status: "postcopy-paused" });
   expect((await asked) instanceof QmpTimeout).toBe(true);
+  const told = async () => {
+    while (heard.length === 0) await new Promise((resolve) => setTimeout(resolve, 1));
+  };
+  await within(told(), "event");
   expect(heard).toEqual([{ event: "MIGRATION", data: { status: "postcopy-paused" } }]);
   await second.close();
 });

@@ -56,12 +56,17 @@ describe("waiting for a status", () => {
   });
 
   test("is hastened by events, and ends also with one that has passed", async () => {
-    await using pair = await passing("setup", "completed");
-    const done = waitForStatus(pair.qmp, ["active"], options);
-    const start = performance.now();
-    pair.server.event("MIGRATION", { status: "active" });
-    expect((await done).status).toBe("completed");
-    expect(performance.now() - start).toBeLessThan(80);
+    const took: number[] = [];
+    for (let i = 0; i < 4; i++) {
+      await using pair = await passing("setup", "completed");
+      const done = waitForStatus(pair.qmp, ["active"], options);
+      const start = performance.now();
+      pair.server.event("MIGRATION", { status: "active" });
+      expect((await done).status).toBe("completed");
+      took.push(performance.now() - start);
+    }
+    // Without the event it would ask again after 100 ms.
+    expect(Math.min(...took)).toBeLessThan(80);
   });
 
   test.each([
