@@ -1,6 +1,6 @@
 // What is kept in a store: listed, checked, forgotten and removed by the command.
-import { afterEach, beforeEach, describe, expect, test } from "bun:test";
-import { readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
+import { cpSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { ContentSet } from "../../core/site/content-set.ts";
 import { snapshotPath } from "../../core/site/manifest.ts";
 import { createHold } from "../../core/store/holds.ts";
@@ -18,13 +18,19 @@ const run = (command: string, ...args: string[]) => cli([command, "--store", her
 const keep = (name: string, machines: string[], ...more: string[]) =>
   run("snapshot", ...machines.map((machine) => here.path(machine)), "--name", name, "--quiet", ...more);
 
-beforeEach(async () => {
+const pristine = () => here.path("pristine");
+beforeAll(async () => {
   here = workspace();
   await keep("one", ["disk.raw"]);
   await keep("both", ["disk.raw", "twin.raw"]);
+  cpSync(here.path("store"), pristine(), { recursive: true });
+});
+beforeEach(async () => {
+  rmSync(here.path("store"), { recursive: true });
+  cpSync(pristine(), here.path("store"), { recursive: true });
   layout = await openLayout(here.path("store"), "default", false);
 });
-afterEach(() => here[Symbol.dispose]());
+afterAll(() => here[Symbol.dispose]());
 
 /** Flips a bit of a file. */
 function damage(path: string, at: number): void {

@@ -4,13 +4,8 @@ import type { End, GuestRow, Row, Step } from "../../support/live/row.ts";
 /** So busy that there are several passes over its memory. */
 const BUSY = { dirty: "32M", pattern: "random", private: "4M", rounds: "4" };
 
-/** A few of each kind. */
-const OFTEN = [
-  "stall@switchover at the source",
-  "corrupt@round:1 at the source",
-  "refuse@cont at the destination",
-  "die@loaded at the destination",
-];
+/** One of each end. */
+const OFTEN = ["stall@switchover at the source", "die@loaded at the destination"];
 
 function row(end: End, fail: string, steps: readonly Step[], more: Partial<Row> = {}): Row {
   const busy = fail.includes("round") ? BUSY : {};

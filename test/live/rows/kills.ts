@@ -37,15 +37,8 @@ const RESTART: Step = { start: "receive" };
 const STAYS: Step[] = [{ runs: "source" }, LET_GO, AGAIN];
 /** By the process that watches over the tool, which holds the journal meanwhile. */
 const TAKEN_BACK: Step[] = [{ journal: "aborted", of: "source" }, ...STAYS];
-/** A few of each kind. */
-const OFTEN = [
-  "migrate, perform",
-  "migrate, switchover",
-  "migrate, given",
-  "receive, loaded",
-  "source, loaded",
-  "destination, given",
-];
+/** A few. */
+const OFTEN = ["migrate, given", "receive, loaded", "destination, given"];
 const left = { sockets: true };
 
 export const rows: readonly Row[] = [

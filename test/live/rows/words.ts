@@ -12,7 +12,7 @@ const UP: Step = { link: "up" };
 const once = (at: Passing, more: Partial<Row> = {}): Row[] =>
   (["cut", "deliver and cut"] as const).map((deed) => ({
     name: `${deed} ${at}`,
-    often: ["loaded", "go", "running"].includes(at) && deed === "cut",
+    often: ["loaded", "running"].includes(at) && deed === "cut",
     relay: [{ at, do: deed }],
     ...more,
   }));
