@@ -7,6 +7,7 @@ import { CancelledError } from "../../core/errors.ts";
 import { issueLeaf, synthesizeAnchor } from "../../core/identity/certificates.ts";
 import { generateKey } from "../../core/identity/key.ts";
 import { loadQuic } from "../../core/runtime.ts";
+import type { NodeQuic } from "../../core/transport/quic-api.ts";
 import { type Credentials, SERVER_NAME } from "../../core/transport/security.ts";
 import { type DialOptions, type ListenOptions, parseAddress } from "../../core/transport/transport.ts";
 import { WORD, word } from "../../transports/framed/framing.ts";
@@ -285,6 +286,41 @@ async function stranger(address: string, idleMs: number) {
 }
 
 describe("quic: connections", () => {
+  test.skipIf(onDeno)("what Bun refuses now and then goes all the same, once", async () => {
+    const api = (await loadQuic())!;
+    if (!("node" in api)) throw new Error("not Bun");
+    let writes = 0;
+    const connect: NodeQuic["connect"] = async (...args) => {
+      const session = await api.node.connect(...args);
+      const open = session.createBidirectionalStream.bind(session);
+      session.createBidirectionalStream = async (options) => {
+        const stream = await open(options);
+        const { writer } = stream;
+        const write = writer.writeSync.bind(writer);
+        writer.writeSync = (bytes) => ++writes % 3 > 0 && write(bytes);
+        Object.defineProperty(stream, "writer", { value: writer });
+        return stream;
+      };
+      return session;
+    };
+    const listener = await listen(
+      "quic://127.0.0.1:0",
+      shows(() => issueLeaf(key)),
+    );
+    const options = { ...expecting(key.word), signal: never, idleMs: 15_000 };
+    const link = await nodeQuic({ ...api.node, connect }).dial(
+      "127.0.0.1",
+      Number(/\d+$/.exec(listener.address)![0]),
+      options,
+    );
+    const bytes = bytesOf("refused", 1 << 20);
+    await link.write([word(WORD.OPENED), word(bytes.length), bytes, word(WORD.ENDED)]);
+    const far = (await listener.accept())!;
+    expect(same(await readAll(far.input), bytes)).toBe(true);
+    expect(writes).toBeGreaterThan(64);
+    await Promise.all([far.destroy(), link.close(), listener.close()]);
+  });
+
   test("a reset is seen by the peer, after no end", async () => {
     const listener = await listen("quic://127.0.0.1:0");
     const near = await dial(listener.address);

@@ -20,7 +20,7 @@ const MAX_CONNECTIONS = 4096;
 
 /** For how long a listener's close waits until its socket is free, which it is once the last connection has ended. */
 const CLOSE_MS = 50;
-/** Milliseconds between two looks at a writer that takes nothing, and says nothing. */
+/** Milliseconds between two looks at a writer that takes nothing, and does not say when it will. */
 const LOOK_MS = 8;
 
 /** Where a writer tells when it takes something again. */
@@ -168,6 +168,10 @@ function nodeLink(session: QuicSession, stream: QuicStream, idleMs: number, issu
     () => new StreamFailure("ETIMEDOUT"),
     (error) => failure(error),
   );
+  let over: StreamFailure | undefined;
+  void gone.then((failure) => {
+    over = failure;
+  });
   return {
     remote: { ip: remote?.address ?? "unknown", port: remote?.port ?? 0 },
     issuer,
@@ -180,8 +184,14 @@ function nodeLink(session: QuicSession, stream: QuicStream, idleMs: number, issu
     async write(buffers) {
       for (const buffer of buffers)
         for (let at = 0; at < buffer.length; at += WRITE) {
+          const part = buffer.subarray(at, at + WRITE);
           await room(writer);
-          if (!writer.writeSync(buffer.subarray(at, at + WRITE))) throw await gone;
+          // Bun refuses what it has room for now and then, and takes it the next time.
+          while (!writer.writeSync(part)) {
+            if (over) throw over;
+            await sleep(LOOK_MS);
+            await room(writer);
+          }
         }
     },
     async close() {
