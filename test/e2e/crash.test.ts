@@ -203,7 +203,8 @@ describe("a receiver", () => {
         image.change(0.9);
         writeFileSync(path("image"), image.bytes);
         await using running = startCli(migration("--bandwidth", "25MB"));
-        await killAt(daemon, anyMoment(random, took + 250, 20, [domain("packs"), path("arrived")]));
+        const moment = anyMoment(random, took + 250, 20, [domain("packs"), path("arrived")]);
+        await killAt(daemon, moment, running.result);
         const { code } = await giveUp(running);
         if (code !== 0) kills++;
         const names = readdirSync(path("arrived")).filter((name) => !name.startsWith("."));

@@ -136,7 +136,11 @@ async function observe({ source, destination, socket }: Ends): Promise<Record<st
   await source.event("MIGRATION", (data) => data.status === "completed", before.source);
   await destination.event("MIGRATION", (data) => data.status === "completed", before.destination);
   // QEMU tells of the end before it has left `finish-migrate`.
-  await sleep(200);
+  for (let looks = 0; looks < 500; looks++) {
+    const { status } = await source.execute<{ status: string }>("query-status");
+    if (status !== "finish-migrate") break;
+    await sleep(20);
+  }
   await note("source at the end", source, "query-migrate");
   await note("destination at the end", destination, "query-migrate");
   await status("at the end");

@@ -55,8 +55,11 @@ export function anyMoment(random: Random, typical: number, changes: number, fold
   return { changes: 1 + Math.floor(random() * changes), folders };
 }
 
-/** Kills a process at its moment. Resolves, once it has ended, with whether that was why. */
-export async function killAt(running: RunningCli, moment: Moment): Promise<boolean> {
+/**
+ * Kills a process at its moment, or when something else is over: folders may say less often that they have changed than they have.
+ * Resolves, once the process has ended, with whether that was why.
+ */
+export async function killAt(running: RunningCli, moment: Moment, over?: Promise<unknown>): Promise<boolean> {
   const reached = Promise.withResolvers<void>();
   let seen = 0;
   const watched = "folders" in moment ? moment.folders : [];
@@ -66,7 +69,7 @@ export async function killAt(running: RunningCli, moment: Moment): Promise<boole
     }),
   );
   if ("after" in moment) void sleep(moment.after).then(reached.resolve);
-  await Promise.race([reached.promise, running.result]);
+  await Promise.race([reached.promise, running.result, ...(over ? [over] : [])]);
   for (const watcher of watchers) watcher.close();
   const { exitCode } = running.child;
   if (exitCode === null) running.kill("SIGKILL");

@@ -27,7 +27,7 @@ const PHASES = {
   prepare: { relay: [{ at: "prepared", do: "hold" }], steps: [{ at: "prepared" }] },
   perform: { guests: BUSY, migrate: SLOWLY, steps: [{ round: 1 }, { sleep: 200 }] },
   switchover: {
-    latency: 100,
+    latency: 300,
     relay: [{ at: "batch", do: "hold", armed: true }],
     steps: [{ guest: "stopped" }, { relay: "arm" }, { at: "batch" }],
   },

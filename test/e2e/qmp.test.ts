@@ -38,7 +38,7 @@ function machine() {
   const name = `${number++}`;
   mkdirSync(path(name));
   const { memory, dirty, seed, kind } = workload;
-  const append = `console=ttyS0 quiet loglevel=1 panic=-1 -- ${memory} ${dirty} ${seed} ${kind}`;
+  const append = `console=ttyS0 quiet loglevel=1 panic=-1 no_timer_check -- ${memory} ${dirty} ${seed} ${kind}`;
   const file = `driver=file,node-name=f0,filename=${path("disk")}`;
   const args = [
     ...["-nodefaults", "-no-user-config", "-display", "none", "-machine", "pc,accel=tcg", "-m", "128", "-name", "web"],

@@ -13,7 +13,7 @@ const SIZE = 12 * MIB;
 /** Slower than the way: so little is on it at a time. */
 const BANDWIDTH = "10MB";
 /** Two outages, each of the 6 s after which a link is dead. */
-const MS = 40_000;
+const MS = 60_000;
 
 let folder = "";
 beforeAll(() => {

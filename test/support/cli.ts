@@ -25,6 +25,8 @@ export interface CliOptions {
   readonly input?: Uint8Array;
   /** The program and its first arguments, in the place of those of the runtime that runs the tests. */
   readonly command?: readonly string[];
+  /** After which it is killed; 60 unless given. */
+  readonly seconds?: number;
 }
 
 export interface CliResult {
@@ -45,13 +47,13 @@ export interface RunningCli extends AsyncDisposable {
 
 const SECONDS = 60;
 
-/** Starts the command; it is killed when it is disposed of, or after a minute. */
+/** Starts the command; it is killed when it is disposed of, or after its time. */
 export function startCli(args: readonly string[], options: CliOptions = {}): RunningCli {
   const [program, ...first] = (options.command ?? COMMAND) as [string, ...string[]];
   const child = spawn(program, [...first, ...args], {
     cwd: options.cwd,
     env: { ...env, ...options.env },
-    timeout: SECONDS * 1000,
+    timeout: (options.seconds ?? SECONDS) * 1000,
     killSignal: "SIGKILL",
   });
   const stdout: Buffer[] = [];
@@ -84,8 +86,14 @@ export function startCli(args: readonly string[], options: CliOptions = {}): Run
     child,
     result,
     kill(signal) {
-      // Not child.kill(): Deno then reports that signal as the end, whatever the child did.
-      process.kill(child.pid!, signal);
+      if (child.exitCode !== null || child.signalCode !== null) return;
+      try {
+        // Not child.kill(): Deno then reports that signal as the end, whatever the child did.
+        process.kill(child.pid!, signal);
+      } catch (error) {
+        // It has ended just now.
+        if ((error as NodeJS.ErrnoException).code !== "ESRCH") throw error;
+      }
     },
     async said(pattern) {
       for (;;) {

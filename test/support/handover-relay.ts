@@ -74,8 +74,9 @@ export interface HandoverRelay {
 
 type Direction = "up" | "down";
 
-/** What may be on its way in a direction of a link, in bytes and a frame. */
-const MOST = 1 << 20;
+/** What may be on its way in a direction of a link, in bytes and a frame: all latencies leave a link of 20 MB/s. */
+const LEAST_ON_WAY = 1 << 20;
+const BYTES_PER_MS = 20_000;
 /** For the far end to take note of a word before the link breaks. */
 const FLUSH_MS = 5;
 
@@ -225,6 +226,7 @@ class Link {
 
   async #pass(from: Socket, into: Socket, direction: Direction): Promise<void> {
     const { latency, gate } = this.#options;
+    const most = Math.max(LEAST_ON_WAY, latency * BYTES_PER_MS);
     const frames = new FrameSplitter(direction);
     const queue: { readonly due: number; readonly frame: Passed }[] = [];
     let held = 0;
@@ -236,7 +238,7 @@ class Link {
         queue.push({ due: performance.now() + latency, frame });
         held += frame.bytes.length;
       }
-      if (held > MOST) from.pause();
+      if (held > most) from.pause();
       wake();
     });
     from.on("end", () => {
@@ -259,7 +261,7 @@ class Link {
         await Promise.race([shut, this.#closed.promise.then(() => Promise.reject(new Error("gone")))]);
       if (into.destroyed || deed === "cut") return this.drop();
       held -= bytes.length;
-      if (held <= MOST) from.resume();
+      if (held <= most) from.resume();
       if (deed === "drop") continue;
       if (!into.write(bytes)) await Promise.race([once(into, "drain"), this.#closed.promise]);
       if (deed !== "deliver and cut") continue;

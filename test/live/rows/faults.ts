@@ -94,7 +94,7 @@ export const rows: readonly Row[] = [
     "stall@cont",
     [
       { event: { type: "guest", state: "taken" }, of: "receive" },
-      { sleep: 300 },
+      { sleep: 1500 },
       { kill: "receive" },
       { start: "receive" },
       { ends: 0 },

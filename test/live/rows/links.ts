@@ -50,7 +50,7 @@ export const rows: readonly Row[] = [
     name: "away for good: a guest whose time is up stays, and moves another time",
     guests,
     place: "launch",
-    migrate: [...SLOWLY, "--timeout", "1s"],
+    migrate: [...SLOWLY, "--timeout", "3s"],
     steps: [{ round: 1 }, { link: "down" }, ...stays("timeout"), { link: "up" }, { again: 0, with: [] }],
   },
   {
@@ -65,7 +65,6 @@ export const rows: readonly Row[] = [
     name: "away for good while the guest stands still",
     often: true,
     place: "launch",
-    migrate: ["--switchover-timeout", "1s"],
     relay: [{ at: "loaded", do: "cut", forGood: true }],
     steps: [...stays("link"), { link: "up" }, { again: 0, with: [] }],
   },

@@ -44,14 +44,14 @@ export const rows: readonly Row[] = [
   ...(["cut", "deliver and cut", "hold"] as const).map(
     (deed): Row => ({
       name: `${deed} the first batch after the stop`,
-      latency: 40,
+      latency: 250,
       relay: [{ at: "batch", do: deed, armed: true }],
       steps: [{ guest: "stopped" }, { relay: "arm" }, { sleep: 200 }, { relay: "release" }],
     }),
   ),
   {
     name: "hold the first batch after the stop, too long",
-    latency: 40,
+    latency: 250,
     migrate: ["--switchover-timeout", "1s"],
     relay: [{ at: "batch", do: "hold", armed: true }],
     steps: [{ guest: "stopped" }, { relay: "arm" }, { runs: "source" }, { relay: "release" }, { ends: 5 }],

@@ -41,6 +41,8 @@ class Run implements AsyncDisposable {
   readonly #begun = performance.now();
   #relay!: Awaited<ReturnType<typeof startHandoverRelay>>;
   #migrateEnded = false;
+  /** Tools that were told to end. */
+  readonly #ending = new Set<Tool>();
 
   private constructor(row: Row, machines: Machines) {
     this.#row = row;
@@ -154,12 +156,13 @@ class Run implements AsyncDisposable {
     else if ("event" in step) await this.#until(step.of, step.event);
     else if ("sleep" in step) await sleep(step.sleep);
     else if ("kill" in step) await this.#kill(step.kill);
-    else if ("signal" in step) this.#last(step.to).signal(step.signal);
+    else if ("signal" in step) this.#signal(this.#last(step.to), step.signal);
     else if ("link" in step) this.#link(step.link);
     else if ("relay" in step) this.#relay[step.relay]();
     else if ("ends" in step) await this.#ends([step.ends].flat());
     else if ("start" in step) await this.#restart(step.start);
     else if ("again" in step) {
+      await this.#locksFreed();
       this.#migrate(step.with);
       await this.#ends([step.again]);
     } else if ("resolve" in step) await this.#resolve(step.resolve, step.as, step.code ?? 0);
@@ -188,6 +191,19 @@ class Run implements AsyncDisposable {
     if (part === "migrate") this.#migrateEnded = true;
   }
 
+  #signal(tool: Tool, signal: NodeJS.Signals): void {
+    tool.signal(signal);
+    if (signal === "SIGTERM") this.#ending.add(tool);
+  }
+
+  /** Who watched over a tool that was killed has done its work, and a tool that was told to end has: a journal is for one at a time. */
+  async #locksFreed(): Promise<void> {
+    await Promise.all([...this.#ending].map(({ result }) => result));
+    if (this.#last("migrate").endedAt === undefined) return;
+    const guarded = () => processesOf(this.#folder).some(({ command }) => command.includes("guardian.ts"));
+    for (const end = performance.now() + SOON_MS; guarded() && performance.now() < end; ) await sleep(20);
+  }
+
   #link(state: "cut" | "down" | "up" | "silent" | "heard"): void {
     if (state === "up" || state === "down") this.#relay.refuse(state === "down");
     if (state === "cut" || state === "down") this.#relay.cut();
@@ -207,6 +223,7 @@ class Run implements AsyncDisposable {
   }
 
   async #resolve(end: End, as: End, expected: number): Promise<void> {
+    await this.#locksFreed();
     for (const { name } of this.#guests) {
       const tool = this.#tool("migrate", end, ["resolve", name, "--as", as], false);
       const { code, stderr } = await tool.result;

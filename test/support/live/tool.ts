@@ -20,9 +20,12 @@ export interface Tool extends AsyncDisposable {
 
 export const now = () => performance.timeOrigin + performance.now();
 
+/** As long as the longest row. */
+const SECONDS = 280;
+
 /** Starts the command with `--json`. */
 export function startTool(args: readonly string[], options: CliOptions = {}): Tool {
-  const running: RunningCli = startCli([...args, "--json"], options);
+  const running: RunningCli = startCli([...args, "--json"], { seconds: SECONDS, ...options });
   const { child } = running;
   const events: ToolEvent[] = [];
   const waiting = new Set<() => void>();
