@@ -5,6 +5,8 @@ import type { WorkReply, WorkRequest } from "./worker-server.ts";
 
 /** Fewer pages are digested here: the way to the thread and back takes longer. */
 const MIN_AWAY = 16;
+/** Pages that come before a thread is started: the start takes longer than they do. */
+const FEW_PAGES = 2048;
 
 /** Pages and their digests, in memory of their own that may be transferred to another thread. */
 export interface DigestedPages {
@@ -35,16 +37,14 @@ export class PageWorker {
   readonly #shared: SharedHost;
   readonly #away: PromiseWithResolvers<WorkReply>[] = [];
   #host: WorkHost | undefined;
+  #entered = false;
+  #seen = 0;
   #error: Error | undefined;
 
-  /** @param shared the thread */
+  /** @param shared the thread, which others may have started; it is started for whoever has much to do */
   constructor(shared = pageHost) {
     this.#shared = shared;
-    void shared.enter().then((host) => {
-      if (this.#error) return;
-      this.#host = host;
-      host.clients.set(this.#id, { take: (reply) => this.#take(reply), fail: (error) => this.#fail(error) });
-    });
+    if (shared.started) this.#enter();
   }
 
   /**
@@ -52,9 +52,8 @@ export class PageWorker {
    * detached meanwhile. Rejects where the thread has failed or this is closed; the memory is lost then.
    */
   async digest(pages: ArrayBuffer, count: number, digests: ArrayBuffer): Promise<DigestedPages> {
-    if (this.#error) throw this.#error;
-    const host = this.#host;
-    // While the thread starts, pages are digested here.
+    const host = this.#hostFor(count);
+    // Until the thread has started, pages are digested here.
     if (!host || (count < MIN_AWAY && this.#away.length === 0)) {
       digestPages(pages, count, new Uint8Array(digests));
       return { pages, digests };
@@ -68,8 +67,7 @@ export class PageWorker {
    * @param room memory that the pages come back in where it is larger than they are; it is given away as well
    */
   async decode(packed: Uint8Array<ArrayBuffer>, count: number, room?: ArrayBuffer): Promise<UnpackedPages> {
-    if (this.#error) throw this.#error;
-    const host = this.#host;
+    const host = this.#hostFor(count);
     if (!host) {
       try {
         return { ...digestPacked(packed, count, room), packed: packed.buffer };
@@ -92,8 +90,7 @@ export class PageWorker {
 
   /** Compresses the first `count` pages to a zstd frame. The pages come back, as `digest` gives them back. */
   async pack(pages: ArrayBuffer, count: number, level: number): Promise<PackedPages> {
-    if (this.#error) throw this.#error;
-    const host = this.#host;
+    const host = this.#hostFor(count);
     if (!host) return { pages, packed: packPages(pages, count, level) };
     return this.#ask(host, { id: this.#id, kind: "pack", pages, count, level }, "packed");
   }
@@ -102,7 +99,25 @@ export class PageWorker {
     if (this.#error) return;
     this.#fail(new CancelledError("the pages' digests are not wanted any more"));
     this.#host?.clients.delete(this.#id);
-    this.#shared.leave();
+    if (this.#entered) this.#shared.leave();
+  }
+
+  /** The thread for so many more pages, once it runs. Throws where it has failed, or this is closed. */
+  #hostFor(count: number): WorkHost | undefined {
+    if (this.#error) throw this.#error;
+    this.#seen += count;
+    if (this.#seen > FEW_PAGES) this.#enter();
+    return this.#host;
+  }
+
+  #enter(): void {
+    if (this.#entered) return;
+    this.#entered = true;
+    void this.#shared.enter().then((host) => {
+      if (this.#error) return;
+      this.#host = host;
+      host.clients.set(this.#id, { take: (reply) => this.#take(reply), fail: (error) => this.#fail(error) });
+    });
   }
 
   async #ask<K extends WorkReply["kind"]>(

@@ -27,6 +27,10 @@ export class SharedHost {
   #users = 0;
   #lingering: ReturnType<typeof setTimeout> | undefined;
 
+  get started(): boolean {
+    return this.#current !== undefined;
+  }
+
   /** Each user ends with `leave`. */
   enter(): Promise<WorkHost> {
     this.#users++;

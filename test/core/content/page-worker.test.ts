@@ -2,7 +2,7 @@ import { afterAll, describe, expect, test } from "bun:test";
 import { createHash, randomBytes } from "node:crypto";
 import { DIGEST_SIZE, PAGE_SIZE } from "../../../core/content/page.ts";
 import { PageWorker } from "../../../core/content/page-worker.ts";
-import { pageHost } from "../../../core/content/worker-host.ts";
+import { pageHost, SharedHost } from "../../../core/content/worker-host.ts";
 
 const MOST = 64;
 
@@ -47,6 +47,31 @@ describe("pages are digested", () => {
     expect(await Promise.all(results)).toEqual([0, 0, 0, 0, 0, 0]);
     expect(order).toEqual([0, 1, 2, 3, 4, 5]);
   });
+});
+
+test("a thread is started for who has much to do, and others find it there", async () => {
+  const shared = new SharedHost();
+  const worker = new PageWorker(shared);
+  const digest = async (count: number) => {
+    const { pages } = await worker.digest(
+      new ArrayBuffer(count * PAGE_SIZE),
+      count,
+      new ArrayBuffer(count * DIGEST_SIZE),
+    );
+    await worker.pack(pages, 1, 1);
+  };
+  await digest(2047);
+  expect(shared.started).toBe(false);
+  await digest(1);
+  expect(shared.started).toBe(true);
+  const other = new PageWorker(shared);
+  worker.close();
+  expect(shared.started).toBe(true);
+  const { memory, expected } = pagesOf(64);
+  const { digests } = await other.digest(memory, 64, digestsOf());
+  expect(Buffer.compare(Buffer.from(digests, 0, expected.length), expected)).toBe(0);
+  other.close();
+  new PageWorker(shared).close();
 });
 
 test("a worker that is closed rejects what is on its way, and what comes after", async () => {
