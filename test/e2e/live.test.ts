@@ -98,7 +98,6 @@ const rows: readonly Row[] = [
   {
     name: "the link is away while the guest stands still",
     place: "launch",
-    migrate: ["--switchover-timeout", "1s"],
     relay: [{ at: "loaded", do: "cut", forGood: true }],
     steps: [
       { event: { type: "failed", where: "source" }, of: "migrate" },

@@ -87,7 +87,8 @@ export const rows: readonly Row[] = [
   },
   {
     name: "silent from loaded on, longer than the guest may stand still",
-    migrate: ["--switchover-timeout", "1s"],
+    // Less than after which another link is made.
+    migrate: ["--switchover-timeout", "3s"],
     relay: [{ at: "loaded", do: "hush" }],
     steps: [{ guest: "stopped" }, { ends: 5 }],
     where: "source",
