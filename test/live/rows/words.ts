@@ -87,8 +87,8 @@ export const rows: readonly Row[] = [
   },
   {
     name: "silent from loaded on, longer than the guest may stand still",
-    // Less than after which another link is made.
-    migrate: ["--switchover-timeout", "3s"],
+    // With the 5 s in which the destination is to be told, less than after which another link is made.
+    migrate: ["--switchover-timeout", "1s"],
     relay: [{ at: "loaded", do: "hush" }],
     steps: [{ guest: "stopped" }, { ends: 5 }],
     where: "source",
