@@ -38,6 +38,7 @@ export class PageWorker {
   readonly #away: PromiseWithResolvers<WorkReply>[] = [];
   #host: WorkHost | undefined;
   #entered = false;
+  #closed = false;
   #seen = 0;
   #error: Error | undefined;
 
@@ -96,7 +97,8 @@ export class PageWorker {
   }
 
   close(): void {
-    if (this.#error) return;
+    if (this.#closed) return;
+    this.#closed = true;
     this.#fail(new CancelledError("the pages' digests are not wanted any more"));
     this.#host?.clients.delete(this.#id);
     if (this.#entered) this.#shared.leave();

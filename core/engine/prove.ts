@@ -1,5 +1,6 @@
 import type { Connection } from "../transport/transport.ts";
 import { decodeControl, Hello, type Signed } from "../wire/control.ts";
+import type { Frame } from "../wire/frame.ts";
 import { FRAME } from "../wire/numbers.ts";
 import { Link } from "./link.ts";
 import { checkSignature } from "./signature.ts";
@@ -17,10 +18,11 @@ export async function proveRecording(
   const link = new Link(connection);
   try {
     const first = await link.opened(() => link.next());
-    if (first && first.type !== FRAME.HELLO) throw unexpected(first);
-    const signed = first && decodeControl(Hello, first.payload).signed;
+    if (!first) throw ended(link);
+    if (first.type !== FRAME.HELLO) throw unexpected(first);
+    const { signed } = decodeControl(Hello, first.payload);
     check(signed);
-    let frame = first;
+    let frame: Frame | undefined = first;
     while (frame && frame.type !== FRAME.DONE) frame = await link.next();
     if (!frame) throw ended(link);
     if (signed) await checkSignature(link, signed);

@@ -24,7 +24,7 @@ function groupBuffers(): GroupBuffers {
   };
 }
 
-/** Gathers contents into groups, compresses them on two threads, and writes them in their order. */
+/** Gathers contents into groups, compresses them on two threads where there are many, and writes them in their order. */
 export class GroupQueue {
   readonly #recent: RecentContents;
   readonly #writer: PackWriter;

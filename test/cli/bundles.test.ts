@@ -6,6 +6,7 @@ import { openAge } from "../../core/age/decrypt.ts";
 import { encryptTo } from "../../core/age/encrypt.ts";
 import { parseIdentities, parseRecipient } from "../../core/age/keys.ts";
 import { generateKey } from "../../core/identity/key.ts";
+import { PREFACE_BYTES } from "../../core/wire/numbers.ts";
 import { cli } from "../support/cli.ts";
 import { dial, listen, readAll } from "../transports/helpers.ts";
 import { type Workspace, workspace } from "./files.ts";
@@ -52,6 +53,7 @@ beforeAll(async () => {
     make("unsigned.bundle", "--identity", "ours.pem", "--no-sign", "--encrypt-to", recipient),
   ]);
   change("signed.bundle", "cut.bundle", (bytes) => bytes.subarray(0, bytes.length - 200));
+  change("signed.bundle", "begun.bundle", (bytes) => bytes.subarray(0, PREFACE_BYTES));
   change("signed.bundle", "changed.bundle", (bytes) => {
     bytes[bytes.length - 10]! ^= 1;
     return bytes;
@@ -92,6 +94,7 @@ describe("a bundle that is not received", () => {
   test.each([
     [4, "is not signed", "plain.bundle", ["--trust", "ours"]],
     [6, "cut short", "cut.bundle", ["--trust", "ours", "--store", "store"]],
+    [6, "cut short", "begun.bundle", ["--trust", "ours"]],
     [6, "does not match its checksum", "changed.bundle", ["--store", "store"]],
     [3, "give the file of your age key", "sealed.bundle", []],
     [4, "is not signed", "unsigned.bundle", ["--age-identity", "age.key", "--trust", "ours"]],
@@ -111,15 +114,16 @@ describe("a bundle that is not received", () => {
   test("to standard output, nothing goes out before the signature is right", async () => {
     const to = ["--output", "-", "--trust", keys.ours!];
     const piped = { cwd: here.folder, input: readFileSync(here.path("signed.bundle")) };
-    const [right, changed, foreign, pipe] = await Promise.all([
+    const [right, changed, begun, foreign, pipe] = await Promise.all([
       run("receive", "file:signed.bundle", ...to),
       run("receive", "file:changed.bundle", ...to),
+      run("receive", "file:begun.bundle", ...to),
       run("receive", "file:signed.bundle", "--output", "-", "--trust", keys.theirs!),
       cli(["receive", "file:-", ...to], piped),
     ]);
     expect(Buffer.compare(right.stdout, readFileSync(here.path("disk.raw")))).toBe(0);
-    expect([right, changed, foreign, pipe].map(({ code }) => code)).toEqual([0, 6, 4, 2]);
-    for (const { stdout } of [changed, foreign, pipe]) expect(stdout.length).toBe(0);
+    expect([right, changed, begun, foreign, pipe].map(({ code }) => code)).toEqual([0, 6, 6, 4, 2]);
+    for (const { stdout } of [changed, begun, foreign, pipe]) expect(stdout.length).toBe(0);
     expect(pipe.stderr).toContain("read twice");
   });
 });

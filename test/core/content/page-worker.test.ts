@@ -1,4 +1,4 @@
-import { afterAll, describe, expect, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { createHash, randomBytes } from "node:crypto";
 import { DIGEST_SIZE, PAGE_SIZE } from "../../../core/content/page.ts";
 import { PageWorker } from "../../../core/content/page-worker.ts";
@@ -20,19 +20,32 @@ function pagesOf(count: number): { memory: ArrayBuffer; expected: Buffer } {
 const digestsOf = () => new ArrayBuffer(MOST * DIGEST_SIZE);
 
 describe("pages are digested", () => {
-  const worker = new PageWorker();
-  afterAll(() => worker.close());
+  const shared = new SharedHost();
+  const early = new PageWorker(new SharedHost());
+  let worker!: PageWorker;
+  beforeAll(async () => {
+    await shared.enter();
+    worker = new PageWorker(shared);
+  });
+  afterAll(() => {
+    early.close();
+    worker.close();
+    shared.leave();
+  });
 
   test.each([1, 15, 16, 63, 64])("%d of them, with their memory given back", async (count) => {
-    // Before the thread runs, and after.
-    for (let round = 0; round < 2; round++) {
+    for (const [one, threaded] of [
+      [early, false],
+      [worker, count >= 16],
+    ] as const) {
       const { memory, expected } = pagesOf(count);
       const before = Buffer.from(memory.slice(0));
-      const { pages, digests } = await worker.digest(memory, count, digestsOf());
+      const digesting = one.digest(memory, count, digestsOf());
+      // On its way to the thread.
+      expect(memory.byteLength === 0).toBe(threaded);
+      const { pages, digests } = await digesting;
       expect(Buffer.compare(Buffer.from(digests, 0, expected.length), expected)).toBe(0);
       expect(Buffer.compare(Buffer.from(pages), before)).toBe(0);
-      await pageHost.enter();
-      pageHost.leave();
     }
   });
 
@@ -44,34 +57,35 @@ describe("pages are digested", () => {
       order.push(i);
       return Buffer.compare(Buffer.from(digests, 0, expected.length), expected);
     });
+    expect(jobs.every(({ memory }) => memory.byteLength === 0)).toBe(true);
     expect(await Promise.all(results)).toEqual([0, 0, 0, 0, 0, 0]);
     expect(order).toEqual([0, 1, 2, 3, 4, 5]);
   });
 });
 
-test("a thread is started for who has much to do, and others find it there", async () => {
+test("a thread is started for who has much to do, stays for others who find it there, and ends after them", async () => {
   const shared = new SharedHost();
   const worker = new PageWorker(shared);
-  const digest = async (count: number) => {
-    const { pages } = await worker.digest(
-      new ArrayBuffer(count * PAGE_SIZE),
-      count,
-      new ArrayBuffer(count * DIGEST_SIZE),
-    );
-    await worker.pack(pages, 1, 1);
-  };
-  await digest(2047);
+  const pages = (count: number) => new ArrayBuffer(count * PAGE_SIZE);
+  await worker.digest(pages(2047), 2047, new ArrayBuffer(2047 * DIGEST_SIZE));
+  await worker.pack(pages(1), 1, 1);
   expect(shared.started).toBe(false);
-  await digest(1);
+  await worker.pack(pages(1), 1, 1);
   expect(shared.started).toBe(true);
   const other = new PageWorker(shared);
+  await shared.enter();
+  shared.leave();
   worker.close();
+  // Longer than it outlives its last user.
+  await new Promise((resolve) => setTimeout(resolve, 1300));
   expect(shared.started).toBe(true);
   const { memory, expected } = pagesOf(64);
-  const { digests } = await other.digest(memory, 64, digestsOf());
-  expect(Buffer.compare(Buffer.from(digests, 0, expected.length), expected)).toBe(0);
+  const digesting = other.digest(memory, 64, digestsOf());
+  expect(memory.byteLength).toBe(0);
+  expect(Buffer.compare(Buffer.from((await digesting).digests, 0, expected.length), expected)).toBe(0);
   other.close();
-  new PageWorker(shared).close();
+  await new Promise((resolve) => setTimeout(resolve, 1300));
+  expect(shared.started).toBe(false);
 });
 
 test("a worker that is closed rejects what is on its way, and what comes after", async () => {

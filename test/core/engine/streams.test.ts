@@ -345,14 +345,14 @@ describe("a link that", () => {
 
   test("takes long for a frame is alive", async () => {
     const [near, far] = memoryPair();
-    // A batch of 1 MiB in parts of 16 KiB, each 20 ms after the other: 1.3 s.
+    // A batch of 1 MiB in parts of 32 KiB, each 40 ms after the other: 1.3 s.
     const trickle = faulty(near, {
       output: [
         async function* (input) {
           for await (const piece of input) {
-            for (let at = 0; at < piece.length; at += 16_384) {
-              await new Promise((resolve) => setTimeout(resolve, 20));
-              yield piece.subarray(at, at + 16_384);
+            for (let at = 0; at < piece.length; at += 32_768) {
+              if (at > 0) await new Promise((resolve) => setTimeout(resolve, 40));
+              yield piece.subarray(at, at + 32_768);
             }
           }
         },

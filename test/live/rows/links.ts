@@ -63,7 +63,6 @@ export const rows: readonly Row[] = [
   },
   {
     name: "away for good while the guest stands still",
-    often: true,
     place: "launch",
     relay: [{ at: "loaded", do: "cut", forGood: true }],
     steps: [...stays("link"), { link: "up" }, { again: 0, with: [] }],
