@@ -105,7 +105,7 @@ class Run implements AsyncDisposable {
     const sources = this.#vms.filter(({ end }) => end === "source");
     const gone = where === "destination" && !keepsSource;
     // It closes its sockets, by which the tool knows, a little before it has ended.
-    if (gone) await Promise.race([sleep(SOON_MS), Promise.all(sources.map((vm) => vm.gone()))]);
+    if (gone) await within(Promise.all(sources.map((vm) => vm.gone())), SOON_MS, "the end of a VM").catch(() => {});
     for (const vm of where === "nobody" ? [] : sources)
       if (gone !== vm.ended)
         wrong.push(`the VM of "${vm.guest}" at the source ${gone ? "is still there" : "has ended"}`);
@@ -201,7 +201,7 @@ class Run implements AsyncDisposable {
     await Promise.all([...this.#ending].map(({ result }) => result));
     if (this.#last("migrate").endedAt === undefined) return;
     const guarded = () => processesOf(this.#folder).some(({ command }) => command.includes("guardian.ts"));
-    for (const end = performance.now() + SOON_MS; guarded() && performance.now() < end; ) await sleep(20);
+    for (const end = performance.now() + SOON_MS; guarded() && performance.now() < end; ) await sleep(100);
   }
 
   #link(state: "cut" | "down" | "up" | "silent" | "heard"): void {
@@ -367,7 +367,7 @@ async function execute(path: string, command: string): Promise<void> {
   }
 }
 
-async function within(promise: Promise<void>, ms: number, what: string): Promise<void> {
+async function within(promise: Promise<unknown>, ms: number, what: string): Promise<void> {
   const late = Promise.withResolvers<never>();
   const timer = setTimeout(() => late.reject(new Error(`${what} takes too long`)), ms);
   try {
