@@ -11,6 +11,8 @@ import { checkSocketPath } from "./socket-path.ts";
 
 const START_MS = 10_000;
 const RETRY_MS = 50;
+/** A command that daemonizes ends when its QEMU begins to answer, or a little later. */
+const DAEMON_MS = 50;
 const POLL_MS = 10;
 /** For the last of its words, once it has ended. */
 const LAST_WORDS_MS = 200;
@@ -78,6 +80,7 @@ export async function launch(options: LaunchOptions): Promise<Launched> {
       if (left <= 0)
         throw unfit(`its QMP socket does not answer within ${timeout / 1000} s: ${said() || "it says nothing"}`);
       const qmp = await tryConnect(socket, signal, left);
+      if (qmp) await sleep(DAEMON_MS);
       if (over()) throw await early(qmp, said, ended);
       if (qmp) {
         // This process may end, and QEMU goes on: it does not mind that nobody reads its stderr.
