@@ -2,6 +2,7 @@ import { type ErrorCode, IntegrityError, LinkError, ProtocolError, ShrinkerError
 import { Abort, encodeControl } from "../wire/control.ts";
 import { type Frame, opening } from "../wire/frame.ts";
 import { FRAME } from "../wire/numbers.ts";
+import type { Link } from "./link.ts";
 
 /** No longer message is sent to a peer. */
 const MAX_MESSAGE = 2000;
@@ -33,16 +34,8 @@ export function heard(code: ErrorCode, message: string, before = ""): ShrinkerEr
   return new ShrinkerError(code, before + message.replace(/[\x00-\x1f\x7f-\x9f\u2028\u2029]+/g, " "));
 }
 
-interface Direction {
-  readonly connection: { readonly peer: string };
-  /** False of a recording. */
-  readonly duplex: boolean;
-  /** Bytes of it that have been read. */
-  readonly offset: number;
-}
-
 /** The peer, or a recording, has ended too early. */
-export function ended({ connection: { peer }, duplex, offset }: Direction): ShrinkerError {
+export function ended({ connection: { peer }, duplex, offset }: Link): ShrinkerError {
   return duplex
     ? new LinkError(`${peer} closed the connection before the session was over: see what it said, and run again`)
     : new IntegrityError(`${peer} ends at byte ${offset}, before its last frame: it is cut short`);

@@ -185,12 +185,12 @@ function nodeLink(session: QuicSession, stream: QuicStream, idleMs: number, issu
       for (const buffer of buffers)
         for (let at = 0; at < buffer.length; at += WRITE) {
           const part = buffer.subarray(at, at + WRITE);
-          await room(writer);
-          // Bun refuses what it has room for now and then, and takes it the next time.
-          while (!writer.writeSync(part)) {
-            if (over) throw over;
-            await sleep(LOOK_MS);
+          for (;;) {
             await room(writer);
+            if (writer.writeSync(part)) break;
+            if (over) throw over;
+            // Bun refuses what it has room for now and then, and takes it the next time.
+            await sleep(LOOK_MS);
           }
         }
     },

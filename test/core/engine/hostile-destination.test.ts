@@ -17,6 +17,7 @@ import {
 import { BATCH_COST, FRAME, SEGMENT_COST } from "../../../core/wire/numbers.ts";
 import { memoryPair } from "../../../transports/memory.ts";
 import { known, type Sending, send, source, within } from "../../support/session.ts";
+import { until } from "../../transports/helpers.ts";
 import { noise } from "./contents.ts";
 import { HandPeer } from "./wire.ts";
 
@@ -74,11 +75,7 @@ describe("a source sends", () => {
     for (let round = 0; round < 5; round++) {
       granted += 600_000;
       await peer.send(FRAME.CREDIT, credit(granted));
-      const answered = async () => {
-        while (!peer.got.some(({ type }) => type === FRAME.BATCH))
-          await new Promise((resolve) => setTimeout(resolve, 1));
-      };
-      await within(answered());
+      await until(() => peer.got.some(({ type }) => type === FRAME.BATCH), 10_000);
       // Whatever came with it, and should not.
       await new Promise((resolve) => setTimeout(resolve, 30));
       for (const frame of peer.got.splice(0)) {

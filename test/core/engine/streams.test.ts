@@ -25,6 +25,7 @@ import {
   sourceOptions,
   within,
 } from "../../support/session.ts";
+import { until } from "../../transports/helpers.ts";
 import { noise, text } from "./contents.ts";
 
 const MIB = 1 << 20;
@@ -81,12 +82,8 @@ describe("a sink that takes nothing", () => {
     const sources = Array.from({ length: 200 }, (_, i) => source(`s${i}`, "raw", [noise(i)]));
     const sending = send(near, sources, none);
     const receiving = receive(far, target);
-    const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
-    const full = async () => {
-      while (open < 128) await sleep(5);
-    };
-    await within(full());
-    await sleep(100);
+    await until(() => open >= 128, 10_000);
+    await new Promise((resolve) => setTimeout(resolve, 100));
     expect(open).toBe(128);
     released.resolve();
     await within(Promise.all([sending, receiving]));

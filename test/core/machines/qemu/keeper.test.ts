@@ -6,6 +6,7 @@ import { POLL_MS, QmpKeeper } from "../../../../core/machines/qemu/keeper.ts";
 import { QmpClient, QmpError, QmpTimeout } from "../../../../core/machines/qemu/qmp.ts";
 import { Refusal, SILENCE } from "../../../support/qmp-server.ts";
 import { within } from "../../../support/session.ts";
+import { until } from "../../../transports/helpers.ts";
 import { failure } from "../nbd/connect.ts";
 import { never, openPair } from "./connect.ts";
 
@@ -62,10 +63,7 @@ test("one client after the other has the connection, with its own replies and th
   kept.server.say(`{"return": "of the first", "id": ${ids[0]}}\n`);
   kept.server.event("MIGRATION", { status: "postcopy-paused" });
   expect((await asked) instanceof QmpTimeout).toBe(true);
-  const told = async () => {
-    while (heard.length === 0) await new Promise((resolve) => setTimeout(resolve, 1));
-  };
-  await within(told(), "event");
+  await until(() => heard.length > 0);
   expect(heard).toEqual([{ event: "MIGRATION", data: { status: "postcopy-paused" } }]);
   await second.close();
 });
